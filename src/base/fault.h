@@ -1,0 +1,28 @@
+/* fault.h - named points where tests make things fail.
+ *
+ * A point counts its visits. A test arms "fail visit n, and `run` more" and
+ * sweeps n until the operation gets through. Unarmed, a visit costs one relaxed
+ * load. Any thread; arming is for tests with no other test running.
+ */
+#ifndef DP_BASE_FAULT_H
+#define DP_BASE_FAULT_H
+
+#include "base/base.h"
+
+typedef enum dp_fault { DP_FAULT_MEM, DP_FAULT_READ, DP_FAULT_AIO_READ, DP_FAULT_AIO_SHORT, DP_FAULT_THREAD, DP_FAULT_COUNT } dp_fault;
+
+extern _Atomic int dp_fault_is_armed[DP_FAULT_COUNT];
+bool dp_fault_visit_armed(dp_fault point);
+
+/* True when the caller must fail now. */
+static inline bool dp_fault_visit(dp_fault point)
+{
+    return __builtin_expect(dp_fault_is_armed[point], 0) && dp_fault_visit_armed(point);
+}
+
+/* Visits first .. first + run - 1 from now (0 is the next) fail. */
+void dp_fault_arm(dp_fault point, uint64_t first, uint64_t run);
+/* Ends it; returns how many visits failed. */
+uint64_t dp_fault_disarm(dp_fault point);
+
+#endif

@@ -1,0 +1,41 @@
+/* chat.h - a list of messages -> the prompt text a model was trained on.
+ *
+ * Formats are told by the markers their templates contain; a model without a
+ * template is a base model and gets "plain": messages one after the other.
+ *
+ * Threads  Any.
+ */
+#ifndef DP_TEXT_CHAT_H
+#define DP_TEXT_CHAT_H
+
+#include "base/buf.h"
+#include "text/tokenizer.h"
+
+typedef enum dp_chat_format {
+    DP_CHAT_PLAIN,   /* no markers: text, newline */
+    DP_CHAT_CHATML,  /* <|im_start|>role\n...<|im_end|>\n (Qwen) */
+    DP_CHAT_LLAMA3,  /* <|start_header_id|>role<|end_header_id|>\n\n...<|eot_id|> */
+    DP_CHAT_MISTRAL, /* [INST] ... [/INST] answer</s> (Mixtral); system text before the first user text */
+    DP_CHAT_HARMONY, /* <|start|>role<|message|>...<|end|> (gpt-oss), final channel */
+    DP_CHAT_DEEPSEEK,/* <|User|>...<|Assistant|>...<|end of sentence|> with full-width bars */
+    DP_CHAT_FORMAT_COUNT
+} dp_chat_format;
+
+typedef struct dp_chat_message {
+    const char *role; /* "system", "user", "assistant"; NUL-terminated */
+    dp_str text;
+} dp_chat_message;
+
+const char *dp_chat_format_name(dp_chat_format format);
+bool dp_chat_format_find(const char *name, dp_chat_format *out);
+/* From tokenizer.chat_template's text (empty: PLAIN unless the vocabulary has
+ * the markers of a format). */
+dp_chat_format dp_chat_format_detect(dp_str chat_template, const dp_tokenizer *t);
+
+/* Appends the prompt for messages [count], ending where the assistant begins to
+ * speak. Special tokens are written by name: encode with DP_ENCODE_SPECIAL; the
+ * bos token is left to DP_ENCODE_ADD_BOS. DP_E_INVALID names an unknown role. */
+dp_status dp_chat_render(dp_chat_format format, const dp_chat_message *messages, size_t count,
+                         dp_buf *out, dp_error *err);
+
+#endif
