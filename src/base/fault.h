@@ -7,6 +7,7 @@
 #ifndef DP_BASE_FAULT_H
 #define DP_BASE_FAULT_H
 
+#include <stdatomic.h>
 #include "base/base.h"
 
 typedef enum dp_fault { DP_FAULT_MEM, DP_FAULT_READ, DP_FAULT_AIO_READ, DP_FAULT_AIO_SHORT, DP_FAULT_THREAD, DP_FAULT_COUNT } dp_fault;
@@ -17,7 +18,8 @@ bool dp_fault_visit_armed(dp_fault point);
 /* True when the caller must fail now. */
 static inline bool dp_fault_visit(dp_fault point)
 {
-    return __builtin_expect(dp_fault_is_armed[point], 0) && dp_fault_visit_armed(point);
+    int is_armed = atomic_load_explicit(&dp_fault_is_armed[point], memory_order_relaxed);
+    return __builtin_expect(is_armed, 0) && dp_fault_visit_armed(point);
 }
 
 /* Visits first .. first + run - 1 from now (0 is the next) fail. */

@@ -13,7 +13,7 @@ typedef void (*dp_log_sink)(void *user, dp_log_level level, const char *module, 
 /* Lines up to `level` go to sink (NULL: nowhere). Called under a lock. */
 void dp_log_set_sink(dp_log_sink sink, void *user, dp_log_level level);
 void dp_log_write(dp_log_level level, const char *module, const char *format, ...) DP_PRINTF(3, 4);
-extern int dp_log_level_max; /* so that a disabled line costs one compare */
+extern _Atomic int dp_log_level_max; /* so that a disabled line costs one compare */
 
 #define DP_LOG(level, module, ...)                                                                 \
     ((int)(level) <= dp_log_level_max ? dp_log_write(level, module, __VA_ARGS__) : (void)0)

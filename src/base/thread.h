@@ -9,7 +9,7 @@
 typedef struct dp_mutex {
     pthread_mutex_t native;
 #ifndef NDEBUG
-    pthread_t owner;
+    _Atomic(pthread_t) owner;
     _Atomic int is_held;
 #endif
 } dp_mutex;
