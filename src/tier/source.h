@@ -1,0 +1,50 @@
+/* source.h - where the bytes of pages can come from.
+ *
+ * Room     An interface owned here and implemented below and beside: the model's
+ *          own files (source_file.c), a cache, a swarm. The tier asks for ranges
+ *          and is called back; it does not know who answers.
+ *
+ * Threads  submit, promote, cancel: any. `done` runs on a thread of the source,
+ *          which holds no lock of its own then; it may submit.
+ */
+#ifndef DP_TIER_SOURCE_H
+#define DP_TIER_SOURCE_H
+
+#include "base/base.h"
+#include "doppler/status.h"
+
+typedef struct dp_source dp_source;
+
+/* How a range lies in the memory it is read into: `lead` bytes of slack, the
+ * data, and slack up to `room` bytes (sectors, for direct reads). */
+typedef struct dp_source_fit {
+    uint32_t lead;
+    uint64_t room;
+} dp_source_fit;
+
+typedef struct dp_source_read {
+    /* the caller fills these and keeps the struct alive until done */
+    uint32_t file_index;  /* part of a split model */
+    uint64_t offset;      /* of the data in that file */
+    uint64_t size;
+    void *room;           /* [fit.room] bytes, page aligned: data arrives at room + lead */
+    bool is_prefetch;     /* served below every demand read */
+    void (*done)(struct dp_source_read *read, const dp_error *error); /* NULL: all bytes are there */
+    void *user;
+    void *_source[16];    /* the source's own */
+} dp_source_read;
+
+typedef struct dp_source_ops {
+    dp_source_fit (*fit)(dp_source *s, uint32_t file_index, uint64_t offset, uint64_t size);
+    void (*submit)(dp_source *s, dp_source_read *read);  /* never fails: errors reach done */
+    void (*promote)(dp_source *s, dp_source_read *read); /* a prefetch somebody waits for now */
+    bool (*cancel)(dp_source *s, dp_source_read *read);  /* false: too late; done runs in any case */
+    void (*close)(dp_source *s);                         /* every done has run when it returns */
+} dp_source_ops;
+
+struct dp_source {
+    const dp_source_ops *ops;
+    const char *name; /* "file (io_uring, direct)": for reports */
+};
+
+#endif

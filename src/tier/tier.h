@@ -1,0 +1,144 @@
+/* tier.h - who holds which bytes of the model, where, until when.
+ *
+ * Room     Pages are registered once (ranges of the model's files), then leased.
+ *          A lease is the right to read a resident page until released. The
+ *          tier loads what is missing, evicts what the policy says, and never
+ *          holds more slot bytes than its budget, promised before any I/O.
+ *
+ * Page     ABSENT --want--> LOADING --loaded--> RESIDENT --evict--> ABSENT
+ *                              '----failed----> ABSENT
+ *
+ * Invariants
+ *   (1) leases > 0 only in RESIDENT; bytes are read only under a lease and
+ *       never written after loading.
+ *   (2) evict needs leases == 0 and the page not pinned.
+ *   (3) one load per page at a time; all who want it share it.
+ *   (4) bytes of all slots (loading, resident, free but kept) <= budget_bytes.
+ *   (5) a failed load leaves no slot behind and reaches everyone who waits.
+ *   (6) demand is served before prefetch; a prefetch never evicts a page used in
+ *       the last step and never takes the last room a demand could need.
+ *
+ * Hits     A page is a hit when it is RESIDENT at the moment it is wanted, a
+ *          prefetch hit when a prefetch for it is in flight or brought it in
+ *          unused, else a miss. Only EXPERT pages count in the expert numbers.
+ *
+ * Waiting  Whoever holds a lease while waiting for another needs both to fit. A
+ *          batch asks for nothing but one page's room at a time to make
+ *          progress: leases of a batch should be released as they are used.
+ *
+ * Threads  Any; one lock inside, never held across I/O.
+ */
+#ifndef DP_TIER_TIER_H
+#define DP_TIER_TIER_H
+
+#include "base/clock.h"
+#include "tier/policy.h"
+#include "tier/source.h"
+
+typedef struct dp_tier dp_tier;
+typedef uint32_t dp_page_id;
+
+#define DP_PAGE_NONE      UINT32_MAX
+#define DP_PAGE_PARTS_MAX 24      /* a dense layer of DeepSeek-V3 has 13 tensors */
+#define DP_PAGES_MAX      (1u << 22)
+#define DP_TIER_BATCH_MAX 4096    /* pages in one want: experts of a layer */
+
+typedef enum dp_page_kind { DP_PAGE_ALWAYS, DP_PAGE_EXPERT, DP_PAGE_KIND_COUNT } dp_page_kind;
+
+typedef struct dp_page_part {
+    uint32_t file_index;
+    uint64_t offset, size; /* bytes of that file; size > 0 */
+} dp_page_part;
+
+typedef struct dp_page_desc {
+    dp_page_kind kind;
+    uint32_t layer, index; /* for reports: which layer, which expert */
+    uint32_t part_count;
+    dp_page_part parts[DP_PAGE_PARTS_MAX]; /* read in this order */
+} dp_page_desc;
+
+typedef struct dp_tier_config {
+    uint64_t budget_bytes;   /* for slots */
+    const dp_policy *policy;
+    dp_source *source;       /* borrowed; outlives the tier */
+    const dp_clock *clock;   /* borrowed */
+} dp_tier_config;
+
+typedef struct dp_lease {
+    dp_page_id page;
+    const uint8_t *const *parts; /* [part_count] data of each part; valid until released */
+    struct dp_page *_page;
+} dp_lease;
+
+dp_status dp_tier_open(dp_tier **out, const dp_tier_config *config, dp_error *err);
+/* Cancels what loads, waits for it, frees everything. No lease may be held. */
+void dp_tier_close(dp_tier *tier);
+
+/* Registers a page; before the first want. DP_E_NOMEM, DP_E_LIMIT. */
+dp_status dp_tier_add_page(dp_tier *tier, const dp_page_desc *desc, dp_page_id *out, dp_error *err);
+uint64_t dp_tier_page_bytes(const dp_tier *tier, dp_page_id page); /* slot bytes it takes */
+size_t dp_tier_page_count(const dp_tier *tier);
+
+/* Loads pages and keeps them for the tier's life; progress is called on the
+ * calling thread with bytes done of bytes in all, and returns false to cancel.
+ * DP_E_BUDGET when they do not fit together, DP_E_IO ..., DP_E_CANCELED. */
+dp_status dp_tier_pin(dp_tier *tier, const dp_page_id *pages, size_t count,
+                      bool (*progress)(void *user, uint64_t done, uint64_t total), void *user,
+                      dp_error *err);
+
+/* A set of pages wanted together: hits first, then arrivals as they complete. */
+typedef struct dp_tier_batch {
+    dp_tier *_tier;
+    const dp_page_id *_pages;
+    size_t _count, _served, _started;
+    uint8_t *_state; /* [count] */
+} dp_tier_batch;
+
+/* Begins a batch: counts hits and misses, leases the hits, starts loading the
+ * misses in order as far as there is room. pages [count] are distinct and, with
+ * scratch [count], stay the caller's and alive until dp_tier_batch_end.
+ * DP_E_BUDGET when a page can never fit; otherwise errors come from next. */
+dp_status dp_tier_want(dp_tier *tier, const dp_page_id *pages, size_t count, uint8_t *scratch,
+                       dp_tier_batch *batch, dp_error *err);
+
+/* The next ready page: *index is its place in pages. Waits at most timeout_ns
+ * (DP_E_TIMEOUT). DP_E_NOTFOUND when all were served: ordinary. A page that
+ * could not be loaded is an error that says why. */
+dp_status dp_tier_next(dp_tier_batch *batch, dp_lease *lease, size_t *index, uint64_t timeout_ns,
+                       dp_error *err);
+void dp_tier_release(dp_tier *tier, dp_lease *lease);
+void dp_tier_batch_end(dp_tier_batch *batch); /* returns what was not served; always call it */
+
+/* One page, waiting: want, next, end. */
+dp_status dp_tier_acquire(dp_tier *tier, dp_page_id page, dp_lease *lease, uint64_t timeout_ns,
+                          dp_error *err);
+
+/* Hints: starts loads on idle bandwidth and free or evictable room. Never fails. */
+void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count);
+
+/* A new step of the model: the policies' clock. */
+void dp_tier_tick(dp_tier *tier);
+
+/* Changes the budget; shrinking evicts at once what it can and the rest as
+ * leases end. DP_E_BUDGET when pinned pages and the largest page do not fit. */
+dp_status dp_tier_set_budget(dp_tier *tier, uint64_t budget_bytes, dp_error *err);
+
+#define DP_TIER_LATENCY_BUCKETS 64 /* quarter powers of two from 1 us: histogram of page loads */
+
+typedef struct dp_tier_stats {
+    uint64_t budget_bytes, slot_bytes, slot_bytes_max, pinned_bytes;
+    uint64_t page_count, resident_count;
+    uint64_t expert_hits, expert_misses, expert_prefetch_hits;
+    uint64_t always_hits, always_misses;
+    uint64_t loads, load_failures, evictions;
+    uint64_t read_bytes;              /* data bytes that arrived, all sources */
+    uint64_t prefetch_useful_bytes, prefetch_wasted_bytes;
+    uint64_t wait_ns;                 /* callers waited for pages */
+    uint64_t latency[DP_TIER_LATENCY_BUCKETS]; /* demand loads by time from want to resident */
+} dp_tier_stats;
+
+void dp_tier_stats_read(dp_tier *tier, dp_tier_stats *out);
+/* The q-quantile (0..1) of a latency histogram in ns; 0 when it is empty. */
+uint64_t dp_tier_latency_quantile(const dp_tier_stats *stats, double q);
+
+#endif
