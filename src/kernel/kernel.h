@@ -34,7 +34,9 @@ typedef enum dp_act {
  *
  * each part starting at the next multiple of 64 bytes. For a block with largest
  * magnitude m: d = m / 127, q = nearest-even(x * (127 / m)) (q = 0, d = 0 when
- * m = 0), sum = the sum of q over each 16 neighbours. k is whole blocks. */
+ * m < 2^-100, where 127 / m would overflow; q = 0, d = m when m is infinite or,
+ * because an element is, NaN), sum = the sum of q over each 16 neighbours. k is
+ * whole blocks. Bytes between the parts are not written. */
 typedef struct dp_act_view {
     const int8_t *q;
     const float *d;
