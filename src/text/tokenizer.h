@@ -18,33 +18,31 @@
 
 #include "base/buf.h"
 #include "base/str.h"
-#include "doppler/status.h"
-
-typedef int32_t dp_token;
+#include "doppler/vocab.h"
 
 #define DP_TOKEN_NONE ((dp_token)-1)
 
 typedef enum dp_token_kind { /* GGUF tokenizer.ggml.token_type */
-    DP_TOKEN_NORMAL = 1,
-    DP_TOKEN_UNKNOWN = 2,
-    DP_TOKEN_CONTROL = 3,
-    DP_TOKEN_USER_DEFINED = 4,
-    DP_TOKEN_UNUSED = 5,
-    DP_TOKEN_BYTE = 6,
+                             DP_TOKEN_NORMAL = 1,
+                             DP_TOKEN_UNKNOWN = 2,
+                             DP_TOKEN_CONTROL = 3,
+                             DP_TOKEN_USER_DEFINED = 4,
+                             DP_TOKEN_UNUSED = 5,
+                             DP_TOKEN_BYTE = 6,
 } dp_token_kind;
 
 /* Borrowed for the call of dp_tokenizer_open. */
 typedef struct dp_vocab_tables {
-    dp_str model;             /* "gpt2" (byte-level BPE) or "llama" (SPM) */
-    dp_str pre;               /* BPE: which pre-tokenizer; may be empty */
-    const dp_str *tokens;     /* [token_count], as stored in the file */
+    dp_str model;         /* "gpt2" (byte-level BPE) or "llama" (SPM) */
+    dp_str pre;           /* BPE: which pre-tokenizer; may be empty */
+    const dp_str *tokens; /* [token_count], as stored in the file */
     uint32_t token_count;
-    const int32_t *kinds;     /* [token_count] dp_token_kind, or NULL: all normal */
-    const float *scores;      /* [token_count], SPM only, or NULL */
-    const dp_str *merges;     /* [merge_count] "left right", BPE only */
+    const int32_t *kinds; /* [token_count] dp_token_kind, or NULL: all normal */
+    const float *scores;  /* [token_count], SPM only, or NULL */
+    const dp_str *merges; /* [merge_count] "left right", BPE only */
     uint32_t merge_count;
     dp_token bos, eos, eot, unknown; /* DP_TOKEN_NONE: the file has none */
-    const dp_token *stops;    /* further tokens that end a turn (eom ...) */
+    const dp_token *stops;           /* further tokens that end a turn (eom ...) */
     uint32_t stop_count;
     int add_bos, add_eos, add_space_prefix; /* 1, 0, or -1: the family's default */
 } dp_vocab_tables;
@@ -80,11 +78,7 @@ typedef struct dp_token_list { /* owned; dp_token_list_deinit */
 void dp_token_list_deinit(dp_token_list *list);
 dp_status dp_token_list_add(dp_token_list *list, dp_token id);
 
-enum {
-    DP_ENCODE_SPECIAL = 1,  /* names of control and user-defined tokens in the text become those tokens
-                               (user-defined ones do so always) */
-    DP_ENCODE_ADD_BOS = 2,  /* put bos first (and eos last) when the vocabulary says so */
-};
+/* flags: DP_ENCODE_SPECIAL (user-defined tokens are found without it too), DP_ENCODE_ADD_BOS. */
 
 /* Appends the tokens of `text` to list. DP_E_NOMEM, DP_E_LIMIT. */
 dp_status dp_tokenizer_encode(const dp_tokenizer *t, dp_str text, uint32_t flags,
@@ -94,8 +88,8 @@ dp_status dp_tokenizer_encode(const dp_tokenizer *t, dp_str text, uint32_t flags
  * is not complete yet is held back; what can never become valid comes out as it is. */
 typedef struct dp_decoder {
     const dp_tokenizer *tokenizer;
-    bool shows_special;   /* print names of control tokens; otherwise they are silent */
-    bool is_first;        /* SPM: the leading space belongs to the encoding, not the text */
+    bool shows_special; /* print names of control tokens; otherwise they are silent */
+    bool is_first;      /* SPM: the leading space belongs to the encoding, not the text */
     uint8_t held[8];
     uint32_t held_count;
 } dp_decoder;

@@ -1,0 +1,14 @@
+/* doppler.h - everything libdoppler promises. */
+#ifndef DOPPLER_DOPPLER_H
+#define DOPPLER_DOPPLER_H
+
+#include "doppler/engine.h"
+#include "doppler/inspect.h"
+#include "doppler/options.h"
+#include "doppler/session.h"
+#include "doppler/stats.h"
+#include "doppler/status.h"
+#include "doppler/version.h"
+#include "doppler/vocab.h"
+
+#endif
