@@ -11,7 +11,8 @@
  *          tensors that overlap. A bad file gives one sentence with the byte
  *          offset or the name at fault.
  *
- * Threads  A parsed description is immutable: any thread.
+ * Threads  A parsed description is immutable: any thread. Dropping the vocabulary
+ *          and closing need that no other thread is using it.
  *
  * Source   ggml/docs/gguf.md, versions 2 and 3.
  */
@@ -83,7 +84,9 @@ dp_status dp_gguf_get_bool(const dp_gguf *gguf, const char *key, bool *out, dp_e
 dp_status dp_gguf_get_str(const dp_gguf *gguf, const char *key, dp_str *out, dp_error *err);
 
 /* Frees the token arrays ("tokenizer.ggml.tokens", ".merges", ".scores",
- * ".token_type"), once a tokenizer has been built: they are most of a header. */
+ * ".token_type"), once a tokenizer has been built: they are most of a header.
+ * dp_gguf_find no longer finds them; dp_gguf_key lists them with no elements
+ * and NULL for bytes. */
 void dp_gguf_drop_vocab(dp_gguf *gguf);
 
 #endif

@@ -26,6 +26,8 @@ typedef enum dp_gating {
     DP_GATING_SOFTMAX_SELECTED = 3, /* top-k, then softmax over the chosen */
 } dp_gating;
 
+/* Of the per-layer arrays, the first layer_count count; the rest are 0. A model
+ * without experts has 0 in every count of them. */
 typedef struct dp_hparams {
     char arch[32];
     char name[128];             /* general.name, "" when absent */
@@ -33,7 +35,8 @@ typedef struct dp_hparams {
     uint32_t context_max;       /* context_length */
     uint32_t embed_dim;
     uint32_t vocab_size;        /* rows of token_embd */
-    uint32_t ff_dim[DP_LAYERS_MAX]; /* dense feed-forward width; 0 where a layer has none */
+    uint32_t ff_dim[DP_LAYERS_MAX]; /* dense feed-forward width; 0 where a layer has none: in
+                                       models with experts, from leading_dense on */
 
     uint32_t head_count[DP_LAYERS_MAX];
     uint32_t kv_head_count[DP_LAYERS_MAX];
@@ -45,7 +48,7 @@ typedef struct dp_hparams {
     uint32_t rope_dim;          /* rotated values per head: rope.dimension_count, else key_dim */
     float rope_base;
     dp_rope_scaling rope_scaling;
-    float rope_factor;          /* 1 without scaling */
+    float rope_factor;          /* > 0; 1 without scaling */
     uint32_t rope_original_context;
     float yarn_beta_fast, yarn_beta_slow; /* 32, 1 */
     float yarn_log_multiplier;  /* 0: absent */
@@ -55,18 +58,19 @@ typedef struct dp_hparams {
     uint32_t expert_used;
     uint32_t expert_shared;
     uint32_t expert_ff_dim;     /* expert_feed_forward_length, else feed_forward_length */
-    uint32_t expert_group_count, expert_group_used; /* 0, 0: no groups */
+    uint32_t expert_group_count, expert_group_used; /* 0, 0: no groups (or one) */
     uint32_t leading_dense;     /* layers before the first mixture */
     float expert_weights_scale; /* 1 */
     bool expert_weights_norm;
-    dp_gating expert_gating;    /* default softmax; 0 is replaced by the architecture's own */
+    dp_gating expert_gating;    /* 0: the file does not say, the architecture's own applies */
 
     uint32_t q_lora_rank, kv_lora_rank, key_dim_mla, value_dim_mla; /* deepseek2; 0 elsewhere */
 } dp_hparams;
 
 /* Reads the keys of any supported architecture and checks ranges. Does not know
  * what an architecture needs beyond the common ones: binding checks that.
- * DP_E_NOTFOUND, DP_E_CORRUPT, DP_E_LIMIT, each naming the key. */
+ * DP_E_NOTFOUND, DP_E_CORRUPT, DP_E_LIMIT, DP_E_UNSUPPORTED (rope scaling,
+ * gating), each naming the key; *out is zero then. */
 dp_status dp_hparams_read(dp_hparams *out, const dp_gguf *gguf, dp_error *err);
 
 #endif
