@@ -11,13 +11,19 @@
  *
  * Threads  Submit and cancel: any. `done` runs on the queue's own thread, holds
  *          no lock of the queue, and may submit.
+ *          The queue's thread alone talks to the system: pinning pages and
+ *          waiting for a full device never cost the submitter time, and a
+ *          submitter may end while its reads go on.
  *
- * Faults   "aio.read" (fails with EIO), "aio.short" (delivers a part first).
+ * Faults   DP_FAULT_AIO_READ (fails with EIO), DP_FAULT_AIO_SHORT (delivers a
+ *          part first); one visit for each answer of the system.
  */
 #ifndef DP_BASE_AIO_H
 #define DP_BASE_AIO_H
 
 #include "base/file.h"
+
+#define DP_AIO_DEPTH_MAX 1024 /* more than any disk's own queue */
 
 typedef struct dp_aio dp_aio;
 
@@ -28,8 +34,10 @@ typedef enum dp_aio_engine { DP_AIO_AUTO, DP_AIO_URING, DP_AIO_THREADS } dp_aio_
 typedef struct dp_aio_read {
     /* the caller fills these and keeps the struct alive until done */
     const dp_file *file;
-    bool is_direct;     /* then offset, size, out are multiples of DP_FILE_SECTOR; size may reach
-                           past the end of the file by less than a sector */
+    /* Past the page cache: then offset, size, out are multiples of DP_FILE_SECTOR;
+     * size may reach past the end of the file by less than a sector. A file
+     * without a direct twin is read through the cache all the same. */
+    bool is_direct;
     dp_aio_class class_;
     uint64_t offset;
     size_t size;
@@ -40,12 +48,14 @@ typedef struct dp_aio_read {
     void *user;
     /* the queue's own */
     struct dp_aio_read *_next;
+    struct dp_aio_read *_previous;
     size_t _got;
-    uint64_t _submit_ns;
     uint32_t _state;
+    int _errnum;       /* what to tell done */
+    bool _is_buffered; /* direct, but the rest comes from the page cache */
 } dp_aio_read;
 
-/* depth 1..1024; DP_AIO_AUTO tries io_uring first, DP_AIO_URING fails with
+/* depth 1..DP_AIO_DEPTH_MAX; DP_AIO_AUTO tries io_uring first, DP_AIO_URING fails with
  * DP_E_UNSUPPORTED where there is none. */
 dp_status dp_aio_open(dp_aio **out, dp_aio_engine engine, uint32_t depth, dp_error *err);
 /* Cancels what has not started, waits for the rest; every `done` has run. */
