@@ -5,10 +5,10 @@
 #include "base/base.h"
 
 typedef struct dp_cpu {
-    char name[64];          /* brand string, "" when unknown */
-    uint32_t thread_count;  /* usable by this process: affinity and cgroup quota (v1, v2) */
-    bool has_avx2;          /* with FMA and F16C, and saved by the system */
-    bool has_avx512;        /* F, BW, DQ, VL */
+    char name[64];         /* brand string, "" when unknown */
+    uint32_t thread_count; /* usable by this process: affinity and cgroup quota (v1, v2) */
+    bool has_avx2;         /* with FMA and F16C, and saved by the system */
+    bool has_avx512;       /* F, BW, DQ, VL */
     bool has_avx512_vnni;
 } dp_cpu;
 

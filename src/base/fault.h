@@ -10,7 +10,14 @@
 #include <stdatomic.h>
 #include "base/base.h"
 
-typedef enum dp_fault { DP_FAULT_MEM, DP_FAULT_READ, DP_FAULT_AIO_READ, DP_FAULT_AIO_SHORT, DP_FAULT_THREAD, DP_FAULT_COUNT } dp_fault;
+typedef enum dp_fault {
+    DP_FAULT_MEM,
+    DP_FAULT_READ,
+    DP_FAULT_AIO_READ,
+    DP_FAULT_AIO_SHORT,
+    DP_FAULT_THREAD,
+    DP_FAULT_COUNT
+} dp_fault;
 
 extern _Atomic int dp_fault_is_armed[DP_FAULT_COUNT];
 bool dp_fault_visit_armed(dp_fault point);

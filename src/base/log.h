@@ -6,7 +6,12 @@
 
 #include "base/base.h"
 
-typedef enum dp_log_level { DP_LOG_LEVEL_ERROR, DP_LOG_LEVEL_WARN, DP_LOG_LEVEL_INFO, DP_LOG_LEVEL_DEBUG } dp_log_level;
+typedef enum dp_log_level {
+    DP_LOG_LEVEL_ERROR,
+    DP_LOG_LEVEL_WARN,
+    DP_LOG_LEVEL_INFO,
+    DP_LOG_LEVEL_DEBUG
+} dp_log_level;
 
 typedef void (*dp_log_sink)(void *user, dp_log_level level, const char *module, const char *text);
 

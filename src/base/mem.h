@@ -35,10 +35,10 @@ void *dp_map_acquire(size_t size);
 void dp_map_release(void *region, size_t size); /* the same size; NULL is fine */
 
 typedef struct dp_mem_stats {
-    uint64_t heap_bytes;   /* live, with the allocator's own overhead */
-    uint64_t heap_blocks;  /* live: 0 when nothing leaked */
-    uint64_t map_bytes;    /* live, whole pages */
-    uint64_t map_regions;  /* live */
+    uint64_t heap_bytes;  /* live, with the allocator's own overhead */
+    uint64_t heap_blocks; /* live: 0 when nothing leaked */
+    uint64_t map_bytes;   /* live, whole pages */
+    uint64_t map_regions; /* live */
 } dp_mem_stats;
 
 void dp_mem_stats_read(dp_mem_stats *out);

@@ -29,7 +29,7 @@
 #define GATE_NUMBER  0x1000u
 _Static_assert(DP_POOL_THREADS_MAX <= GATE_INSIDE, "all workers fit");
 
-#define SPIN_NS       50000 /* longer than the serial parts between loops, shorter than a time slice */
+#define SPIN_NS       50000 /* longer than what lies between loops, shorter than a time slice */
 #define PAUSES_A_LOOK 32
 
 struct worker {
