@@ -199,7 +199,9 @@ static dp_status read_layers(const struct reader *r, const char *suffix, uint32_
     if (!value)
         return is_present ? DP_OK : fail_missing(r, suffix);
     if (value->is_array && value->count < r->hp->layer_count)
-        return fail_pair(r, suffix, value->count, "values, but the layers are", r->hp->layer_count);
+        return dp_fail(r->err, DP_E_CORRUPT, "%s: key '%s' has %llu values for %u layers",
+                       dp_gguf_part_path(r->gguf, 0), key, (unsigned long long)value->count,
+                       r->hp->layer_count);
     for (uint32_t i = 0; i < r->hp->layer_count; i++) {
         st = dp_gguf_get_u64(r->gguf, key, value->is_array ? i : 0, &x, r->err);
         if (st)
