@@ -12,12 +12,14 @@
 #include "text/tokenizer.h"
 
 typedef enum dp_chat_format {
-    DP_CHAT_PLAIN,   /* no markers: text, newline */
-    DP_CHAT_CHATML,  /* <|im_start|>role\n...<|im_end|>\n (Qwen) */
-    DP_CHAT_LLAMA3,  /* <|start_header_id|>role<|end_header_id|>\n\n...<|eot_id|> */
-    DP_CHAT_MISTRAL, /* [INST] ... [/INST] answer</s> (Mixtral); system text before the first user text */
-    DP_CHAT_HARMONY, /* <|start|>role<|message|>...<|end|> (gpt-oss), final channel */
-    DP_CHAT_DEEPSEEK,/* <|User|>...<|Assistant|>...<|end of sentence|> with full-width bars */
+    DP_CHAT_PLAIN,    /* no markers: text, newline */
+    DP_CHAT_CHATML,   /* <|im_start|>role\n...<|im_end|>\n (Qwen) */
+    DP_CHAT_LLAMA3,   /* <|start_header_id|>role<|end_header_id|>\n\n...<|eot_id|> */
+    DP_CHAT_LLAMA31,  /* the same behind a system message with two dates */
+    DP_CHAT_MISTRAL,  /* [INST] ... [/INST] answer</s> (Mixtral); system text first in [INST] */
+    DP_CHAT_HARMONY,  /* <|start|>role<|message|>...<|end|> (gpt-oss), answers in channel final */
+    DP_CHAT_DEEPSEEK, /* <|User|>...<|Assistant|>...<|end of sentence|> with full-width bars */
+    DP_CHAT_DEEPSEEK_R1, /* the same, and the assistant begins to think */
     DP_CHAT_FORMAT_COUNT
 } dp_chat_format;
 
@@ -34,7 +36,10 @@ dp_chat_format dp_chat_format_detect(dp_str chat_template, const dp_tokenizer *t
 
 /* Appends the prompt for messages [count], ending where the assistant begins to
  * speak. Special tokens are written by name: encode with DP_ENCODE_SPECIAL; the
- * bos token is left to DP_ENCODE_ADD_BOS. DP_E_INVALID names an unknown role. */
+ * bos token is left to DP_ENCODE_ADD_BOS. DP_E_INVALID names an unknown role; on
+ * failure out keeps what it had.
+ * Clocks stay out of prompts: Llama 3.1 gets its template's default date, and
+ * harmony's system message goes without one. */
 dp_status dp_chat_render(dp_chat_format format, const dp_chat_message *messages, size_t count,
                          dp_buf *out, dp_error *err);
 

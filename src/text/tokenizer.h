@@ -80,7 +80,12 @@ dp_status dp_token_list_add(dp_token_list *list, dp_token id);
 
 /* flags: DP_ENCODE_SPECIAL (user-defined tokens are found without it too), DP_ENCODE_ADD_BOS. */
 
-/* Appends the tokens of `text` to list. DP_E_NOMEM, DP_E_LIMIT. */
+#define DP_ENCODE_SIZE_MAX                                                                         \
+    ((size_t)1 << 30) /* bytes of text a call; symbols are counted in 32 bits */
+
+/* Appends the tokens of `text` to list; on failure list is as it was. A byte that no
+ * token can write becomes the unknown token, or nothing where there is none.
+ * DP_E_NOMEM, DP_E_LIMIT. */
 dp_status dp_tokenizer_encode(const dp_tokenizer *t, dp_str text, uint32_t flags,
                               dp_token_list *list, dp_error *err);
 
@@ -89,7 +94,8 @@ dp_status dp_tokenizer_encode(const dp_tokenizer *t, dp_str text, uint32_t flags
 typedef struct dp_decoder {
     const dp_tokenizer *tokenizer;
     bool shows_special; /* print names of control tokens; otherwise they are silent */
-    bool is_first;      /* SPM: the leading space belongs to the encoding, not the text */
+    bool is_first;      /* SPM: the first leading space belongs to the encoding and is dropped;
+                           clear it when the tokens continue a text */
     uint8_t held[8];
     uint32_t held_count;
 } dp_decoder;
