@@ -178,7 +178,7 @@ static struct tensor *add_tensor(dp_gguf_writer *w, const char *name, dp_dtype t
         t.ne[i] = i < dim_count ? ne[i] : 1;
     if (!dp_dtype_row_bytes(type, t.ne[0], &t.size) || !dp_u64_mul(t.size, t.ne[1], &t.size) ||
         !dp_u64_mul(t.size, t.ne[2], &t.size) || !dp_u64_mul(t.size, t.ne[3], &t.size) ||
-        t.size > INT64_MAX - w->data_size) {
+        t.size == 0 || t.size > INT64_MAX - w->data_size) {
         fail_if(w, DP_E_INVALID, name);
         return NULL;
     }

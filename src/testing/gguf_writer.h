@@ -8,7 +8,7 @@
  *          scales are chosen so that values have the wanted rms: random nibbles
  *          are not a model, but activations stay finite through any depth.
  *
- * Threads  One at a time. Errors: DP_E_NOMEM, DP_E_IO.
+ * Threads  One at a time. Errors: DP_E_NOMEM, DP_E_IO, DP_E_INVALID.
  */
 #ifndef DP_TESTING_GGUF_WRITER_H
 #define DP_TESTING_GGUF_WRITER_H
@@ -32,7 +32,8 @@ void dp_gguf_writer_str_array(dp_gguf_writer *w, const char *key, uint64_t count
 typedef enum dp_fill { DP_FILL_NORMAL, DP_FILL_ONES, DP_FILL_ZERO } dp_fill;
 
 /* Adds a tensor whose values will have rms `std` around 0 (ONES: 1 + noise of
- * std, for norms). ne[0] must be whole blocks. */
+ * std, for norms; of F32, F16, BF16 only). ne[0] must be whole blocks and no
+ * dimension 0: DP_E_INVALID otherwise, as for types gguf_fill.h cannot fill. */
 void dp_gguf_writer_tensor(dp_gguf_writer *w, const char *name, dp_dtype type, uint32_t dim_count,
                            const uint64_t *ne, dp_fill fill, float std);
 /* Adds a tensor with given bytes (borrowed until the file is written). */
