@@ -1,0 +1,128 @@
+#include "device/cpu/device_cpu.h"
+
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "base/status.h"
+
+static uint64_t packed_bytes(const dp_device_limits *limits)
+{
+    size_t q8 = dp_act_bytes(DP_ACT_Q8_32, dp_align_up(limits->k_max, DP_QK_K));
+    size_t f32 = dp_act_bytes(DP_ACT_F32, limits->k_max);
+
+    return (uint64_t)DP_MAX(q8, f32) * limits->tokens;
+}
+
+static uint64_t head_bytes(const dp_device_limits *limits)
+{
+    return dp_align_up(limits->value_dim * sizeof(float), DP_CACHE_LINE);
+}
+
+uint64_t dp_device_cpu_scratch_bytes(const dp_device_limits *limits, uint32_t threads)
+{
+    return packed_bytes(limits) + head_bytes(limits) * threads;
+}
+
+bool dp_device_cpu_has_dtype(dp_dtype type)
+{
+    return (unsigned)type < DP_DTYPE_END && dp_kernels_ref.matmul[type];
+}
+
+static bool cpu_has_dtype(const dp_device *d, dp_dtype type)
+{
+    (void)d;
+    return dp_device_cpu_has_dtype(type);
+}
+
+static void *cpu_acquire(dp_device *d, size_t size)
+{
+    (void)d;
+    return dp_map_acquire(size);
+}
+
+static void cpu_release(dp_device *d, void *memory, size_t size)
+{
+    (void)d;
+    dp_map_release(memory, size);
+}
+
+static void cpu_close(dp_device *d)
+{
+    dp_device_cpu *cpu = dp_device_cpu_of(d);
+
+    dp_pool_close(cpu->pool);
+    dp_map_release(cpu->packed, cpu->packed_size);
+    dp_map_release(cpu->heads, head_bytes(&cpu->limits) * cpu->threads);
+    dp_free(cpu);
+}
+
+static const dp_device_ops cpu_ops = {
+    .acquire = cpu_acquire,
+    .release = cpu_release,
+    .has_dtype = cpu_has_dtype,
+    .embed = dp_cpu_embed,
+    .rmsnorm = dp_cpu_rmsnorm,
+    .matmul = dp_cpu_matmul,
+    .rope = dp_cpu_rope,
+    .kv_store = dp_cpu_kv_store,
+    .attention = dp_cpu_attention,
+    .route = dp_cpu_route,
+    .swiglu = dp_cpu_swiglu,
+    .add = dp_cpu_add,
+    .mix = dp_cpu_mix,
+    .close = cpu_close,
+};
+
+dp_status dp_device_cpu_open(dp_device **out, const char *kernels, uint32_t threads,
+                             const dp_device_limits *limits, dp_error *err)
+{
+    dp_status st = DP_OK;
+    dp_device_cpu *cpu = NULL;
+
+    *out = NULL;
+    cpu = dp_alloc_zero(1, sizeof *cpu);
+    if (!cpu)
+        return dp_fail(err, DP_E_NOMEM, "cpu device: no memory");
+    cpu->limits = *limits;
+    cpu->threads = threads;
+    cpu->kernels = dp_kernels_find(kernels);
+    if (!cpu->kernels) {
+        st = dp_fail(err, DP_E_UNSUPPORTED, "kernels \"%s\" are unknown or this CPU can't run them",
+                     kernels);
+        goto done;
+    }
+    st = dp_pool_open(&cpu->pool, threads, err);
+    if (st)
+        goto done;
+    cpu->packed_size = packed_bytes(limits);
+    cpu->head_stride = head_bytes(limits) / sizeof(float);
+    cpu->packed = dp_map_acquire(cpu->packed_size);
+    cpu->heads = dp_map_acquire(head_bytes(limits) * threads);
+    if (!cpu->packed || !cpu->heads) {
+        st = dp_fail(err, DP_E_NOMEM, "cpu device: %llu bytes of scratch memory",
+                     (unsigned long long)dp_device_cpu_scratch_bytes(limits, threads));
+        goto done;
+    }
+    snprintf(cpu->name, sizeof cpu->name, "cpu (%s, %u thread%s)", cpu->kernels->name, threads,
+             threads == 1 ? "" : "s");
+    cpu->base.ops = &cpu_ops;
+    cpu->base.name = cpu->name;
+
+    *out = &cpu->base;
+    cpu = NULL;
+done:
+    if (cpu)
+        cpu_close(&cpu->base);
+    return st;
+}
+
+size_t dp_cpu_grain(const dp_device_cpu *cpu, size_t count, size_t unit)
+{
+    /* Four runs a thread: enough to even out a thread that was interrupted,
+     * few enough that handing out runs costs nothing. */
+    size_t runs = (size_t)dp_pool_thread_count(cpu->pool) * 4;
+    size_t grain = (count + runs - 1) / runs;
+
+    grain = (grain + unit - 1) / unit * unit;
+    return grain ? grain : unit;
+}

@@ -1,0 +1,42 @@
+/* device_cpu.h - the CPU backend's own state. Seen by cpu/ alone. */
+#ifndef DP_DEVICE_CPU_DEVICE_CPU_H
+#define DP_DEVICE_CPU_DEVICE_CPU_H
+
+#include "base/pool.h"
+#include "device/device.h"
+#include "kernel/kernel.h"
+
+typedef struct dp_device_cpu {
+    dp_device base;
+    const dp_kernels *kernels;
+    dp_pool *pool;
+    dp_device_limits limits;
+    uint32_t threads;
+    char name[64];
+    uint8_t *packed;      /* [tokens] packed columns of the running matmul */
+    uint64_t packed_size;
+    float *heads;         /* [threads][value_dim, padded]: an attention head's accumulator */
+    size_t head_stride;
+} dp_device_cpu;
+
+static inline dp_device_cpu *dp_device_cpu_of(dp_device *d)
+{
+    return (dp_device_cpu *)d;
+}
+
+/* Items per run so that each thread gets a few runs, in multiples of `unit`. */
+size_t dp_cpu_grain(const dp_device_cpu *cpu, size_t count, size_t unit);
+
+void dp_cpu_matmul(dp_device *d, const dp_op_matmul *op);
+void dp_cpu_embed(dp_device *d, float *out, const dp_mat *table, uint32_t row);
+void dp_cpu_rmsnorm(dp_device *d, float *out, const float *x, const float *gain, uint32_t rows,
+                    uint32_t n, float eps);
+void dp_cpu_rope(dp_device *d, const dp_op_rope *op);
+void dp_cpu_kv_store(dp_device *d, const dp_op_kv_store *op);
+void dp_cpu_attention(dp_device *d, const dp_op_attention *op);
+void dp_cpu_route(dp_device *d, const dp_op_route *op);
+void dp_cpu_swiglu(dp_device *d, float *out, const float *gate, const float *up, size_t n);
+void dp_cpu_add(dp_device *d, float *out, const float *x, size_t n);
+void dp_cpu_mix(dp_device *d, const dp_op_mix *op);
+
+#endif

@@ -1,0 +1,169 @@
+/* device.h - what can compute: one vtable, one folder a backend.
+ *
+ * Room     The operations a transformer is made of, over memory the device can
+ *          read. Models are written against this table and nothing below it; a
+ *          backend is a folder (cpu/) that fills it in. Weights arrive as leased
+ *          page bytes, activations live in buffers the caller got from `acquire`.
+ *
+ * Memory   Addresses are the device's own. On the CPU they are plain pointers.
+ *
+ * Results  Each output value depends on its own inputs alone: a token's result
+ *          is the same bits whichever tokens it is computed with, on any number
+ *          of threads (kernel/kernel.h says how the CPU does it).
+ *
+ * Shapes   x[t] is row t of a matrix with a row stride; strides count floats.
+ *
+ * Threads  One caller at a time (the step thread). Operations are complete when
+ *          the call returns. They cannot fail: shapes were checked at binding.
+ */
+#ifndef DP_DEVICE_DEVICE_H
+#define DP_DEVICE_DEVICE_H
+
+#include "base/base.h"
+#include "doppler/status.h"
+#include "format/dtype.h"
+
+typedef struct dp_device dp_device;
+
+/* A weight matrix as it lies in a page: rows of k elements. Borrowed bytes. */
+typedef struct dp_mat {
+    const void *bytes;
+    dp_dtype dtype;
+    uint32_t rows, k;
+    uint64_t row_bytes;
+} dp_mat;
+
+/* y[t][r] = w[r] . x[t] (+ bias[r]). Several products share one input. */
+#define DP_MATMUL_PARTS_MAX 4
+
+typedef struct dp_matmul_part {
+    dp_mat w;
+    const float *bias; /* [rows] or NULL */
+    float *y;
+    size_t y_stride;
+} dp_matmul_part;
+
+typedef struct dp_op_matmul {
+    const float *x;
+    size_t x_stride;
+    const uint32_t *x_rows; /* [tokens]: which rows of x, NULL: 0, 1, 2 ... */
+    uint32_t tokens;
+    uint32_t part_count;
+    dp_matmul_part part[DP_MATMUL_PARTS_MAX]; /* all of the same k */
+} dp_op_matmul;
+
+typedef enum dp_rope_style {
+    DP_ROPE_STYLE_PAIRS, /* neighbours: GGUF files of llama */
+    DP_ROPE_STYLE_HALVES /* i and i + dim/2: neox */
+} dp_rope_style;
+
+/* Rotates the first rope_dim values of each head, in place. */
+typedef struct dp_op_rope {
+    float *x; /* [tokens][heads * head_dim] */
+    size_t x_stride;
+    uint32_t tokens, heads, head_dim, rope_dim;
+    dp_rope_style style;
+    const float *cos, *sin; /* [tokens][rope_dim / 2] */
+} dp_op_rope;
+
+#define DP_KV_BLOCK_TOKENS 32 /* positions per block of keys and values */
+
+/* One layer's keys and values of one sequence: block b holds positions
+ * [b*32, b*32+32) as f16 K [kv_heads][32][key_dim], then V [kv_heads][32][value_dim]. */
+typedef struct dp_kv_layer {
+    uint8_t *const *rows;  /* [blocks]: the block's memory, all layers ... */
+    uint64_t offset;       /* ... and where this layer's part begins in it */
+} dp_kv_layer;
+
+typedef struct dp_op_kv_store {
+    const float *k, *v; /* [tokens][kv_heads * key_dim], [tokens][kv_heads * value_dim] */
+    size_t k_stride, v_stride;
+    uint32_t tokens, kv_heads, key_dim, value_dim;
+    const dp_kv_layer *kv;    /* [tokens]: the sequence of each token */
+    const uint32_t *position; /* [tokens] */
+} dp_op_kv_store;
+
+/* Grouped-query attention of each token over its own sequence's positions
+ * 0..position (or the last `window` of them). Query head h reads key/value head
+ * h / (heads / kv_heads). Ainslie et al. 2023, arXiv:2305.13245. */
+typedef struct dp_op_attention {
+    const float *q; /* [tokens][heads * key_dim] */
+    size_t q_stride;
+    float *out;     /* [tokens][heads * value_dim] */
+    size_t out_stride;
+    uint32_t tokens, heads, kv_heads, key_dim, value_dim;
+    float scale;
+    uint32_t window;     /* 0: all */
+    const float *sinks;  /* [heads] or NULL */
+    const dp_kv_layer *kv;
+    const uint32_t *position;
+} dp_op_attention;
+
+/* Chooses experts from router logits: softmax over all, the `used` largest (the
+ * lowest index first among equals), weights renormalised to sum 1 when
+ * norm_weights, then times scale. Jiang et al. 2024, arXiv:2401.04088, §2.1. */
+typedef struct dp_op_route {
+    float *logits; /* [tokens][experts], overwritten */
+    uint32_t tokens, experts, used;
+    bool norm_weights;
+    float scale;
+    uint32_t *ids;  /* [tokens][used], most probable first */
+    float *weights; /* [tokens][used] */
+} dp_op_route;
+
+/* Adds up what the experts made, in order of rank whatever order they ran in:
+ * out[t] += sum over r of weights[t][r] * y[rows[t][r]], r ascending. */
+typedef struct dp_op_mix {
+    float *out;            /* [tokens][n] */
+    const float *y;        /* [..][n] */
+    const uint32_t *rows;  /* [tokens][used]: which row of y */
+    const float *weights;  /* [tokens][used] */
+    uint32_t tokens, used, n;
+} dp_op_mix;
+
+typedef struct dp_device_ops {
+    /* Activation memory, zeroed, 64-byte aligned; NULL when it is short. */
+    void *(*acquire)(dp_device *d, size_t size);
+    void (*release)(dp_device *d, void *memory, size_t size);
+
+    bool (*has_dtype)(const dp_device *d, dp_dtype type); /* matmul and embed know it */
+
+    /* out[k] = row `row` of the table, as floats. */
+    void (*embed)(dp_device *d, float *out, const dp_mat *table, uint32_t row);
+    void (*rmsnorm)(dp_device *d, float *out, const float *x, const float *gain, uint32_t rows,
+                    uint32_t n, float eps); /* dense rows; out may be x */
+    void (*matmul)(dp_device *d, const dp_op_matmul *op);
+    void (*rope)(dp_device *d, const dp_op_rope *op);
+    void (*kv_store)(dp_device *d, const dp_op_kv_store *op);
+    void (*attention)(dp_device *d, const dp_op_attention *op);
+    void (*route)(dp_device *d, const dp_op_route *op);
+    void (*swiglu)(dp_device *d, float *out, const float *gate, const float *up, size_t n);
+    void (*add)(dp_device *d, float *out, const float *x, size_t n); /* out += x */
+    void (*mix)(dp_device *d, const dp_op_mix *op);
+    void (*close)(dp_device *d);
+} dp_device_ops;
+
+struct dp_device {
+    const dp_device_ops *ops;
+    const char *name; /* "cpu (x86.avx512vnni, 2 threads)" */
+};
+
+/* The largest shapes a device will meet: it sizes its scratch memory by them. */
+typedef struct dp_device_limits {
+    uint32_t tokens;    /* per operation */
+    uint32_t k_max;     /* widest matmul input */
+    uint32_t value_dim; /* widest attention head */
+} dp_device_limits;
+
+/* Bytes of scratch a device with these limits takes (part of the budget). */
+uint64_t dp_device_cpu_scratch_bytes(const dp_device_limits *limits, uint32_t threads);
+
+/* The CPU: kernels "auto" or a table's name. DP_E_UNSUPPORTED names the table
+ * this CPU can't run; DP_E_NOMEM. Owned: ops->close. */
+dp_status dp_device_cpu_open(dp_device **out, const char *kernels, uint32_t threads,
+                             const dp_device_limits *limits, dp_error *err);
+
+/* What a table of kernels can multiply, without opening a device. */
+bool dp_device_cpu_has_dtype(dp_dtype type);
+
+#endif

@@ -1,0 +1,270 @@
+#include "engine/engine.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "base/status.h"
+#include "base/sysmem.h"
+#include "engine/vocab.h"
+#include "tier/source_file.h"
+
+/* ---- opening ---- */
+
+dp_status dp_engine_open_source(dp_source **out, const dp_gguf *gguf, const dp_options *options,
+                                dp_error *err)
+{
+    uint32_t count = dp_gguf_part_count(gguf);
+    const char **paths = dp_alloc(count, sizeof *paths);
+    dp_source_file_config config = {
+        .paths = paths,
+        .file_count = count,
+        .mode = (dp_io_mode)dp_options_choice(options, DP_OPT_IO),
+        .engine = (dp_aio_engine)dp_options_choice(options, DP_OPT_IO_ENGINE),
+        .depth = (uint32_t)dp_options_u64(options, DP_OPT_IO_DEPTH),
+        .request_max = dp_options_u64(options, DP_OPT_IO_REQUEST),
+    };
+    dp_status st;
+
+    *out = NULL;
+    if (!paths)
+        return dp_fail(err, DP_E_NOMEM, "source: %u paths", count);
+    for (uint32_t i = 0; i < count; i++)
+        paths[i] = dp_gguf_part_path(gguf, i);
+    st = dp_source_file_open(out, &config, err);
+    dp_free(paths);
+    return st;
+}
+
+static dp_policy const *policy_of(const dp_options *options)
+{
+    const dp_policy *policy = dp_policy_find(dp_options_text(options, DP_OPT_POLICY));
+
+    DP_CHECK(policy); /* the options table lists those there are */
+    return policy;
+}
+
+/* Description, vocabulary, source and page table: everything but memory for weights. */
+static dp_status open_model(dp_engine *e, const char *path, const dp_options *options,
+                            dp_error *err)
+{
+    dp_gguf *gguf;
+    dp_status st = dp_gguf_open(&gguf, path, err);
+    dp_tier_config tier = { .policy = policy_of(options), .clock = &dp_clock_real };
+
+    if (st)
+        return st;
+    st = dp_model_open(&e->model, gguf, err);
+    if (st)
+        goto done;
+    for (size_t i = 0; i < dp_gguf_tensor_count(gguf); i++)
+        e->model_bytes += dp_gguf_tensor(gguf, i)->size;
+    st = dp_vocab_from_gguf(&e->vocab, gguf, err);
+    if (st == DP_E_NOTFOUND) /* logits and token ids need none */
+        st = DP_OK;
+    if (st)
+        goto done;
+    st = dp_engine_open_source(&e->source, gguf, options, err);
+    if (st)
+        goto done;
+    tier.source = e->source;
+    tier.budget_bytes = UINT64_MAX / 2; /* until the plan knows */
+    st = dp_tier_open(&e->tier, &tier, err);
+    if (st)
+        goto done;
+    st = dp_model_register(e->model, e->tier, err);
+done:
+    dp_gguf_close(gguf);
+    return st;
+}
+
+static dp_status promise(dp_engine *e, dp_error *err)
+{
+    const dp_plan *p = &e->plan;
+    dp_status st;
+
+    dp_budget_init(&e->budget, p->budget_bytes);
+    st = dp_budget_promise(&e->budget, DP_BUDGET_TABLES, p->tables_bytes, err);
+    if (!st)
+        st = dp_budget_promise(&e->budget, DP_BUDGET_KV, p->kv_bytes, err);
+    if (!st)
+        st = dp_budget_promise(&e->budget, DP_BUDGET_BUFFERS, p->buffer_bytes, err);
+    if (!st)
+        st = dp_budget_promise(&e->budget, DP_BUDGET_WEIGHTS, p->slot_bytes, err);
+    if (!st)
+        st = dp_tier_set_budget(e->tier, p->slot_bytes, err);
+    return st;
+}
+
+static dp_status take_memory(dp_engine *e, const dp_options *options, dp_error *err)
+{
+    const dp_plan *p = &e->plan;
+    uint32_t rows = dp_kv_rows_for(p->context_tokens) * p->session_max;
+    dp_status st = promise(e, err);
+
+    if (st)
+        return st;
+    st = dp_device_cpu_open(&e->device, dp_options_text(options, DP_OPT_KERNELS), p->threads,
+                            &p->limits, err);
+    if (st)
+        return st;
+    st = dp_kv_open(&e->kv, e->device, &e->model->hp, rows, err);
+    if (st)
+        return st;
+    st = dp_step_open(&e->step, e->model, e->tier, e->device, &p->step, &e->cancel, err);
+    if (st)
+        return st;
+    e->batch = dp_alloc(p->step.batch_tokens, sizeof *e->batch);
+    return e->batch ? DP_OK : dp_fail(err, DP_E_NOMEM, "engine: a batch");
+}
+
+static dp_status pin(dp_engine *e, dp_progress progress, void *user, dp_error *err)
+{
+    dp_page_id *pages = dp_alloc(e->plan.pin_count, sizeof *pages);
+    uint32_t count = 0;
+    dp_status st;
+
+    if (!pages)
+        return dp_fail(err, DP_E_NOMEM, "engine: a list of pages");
+    for (uint32_t i = 0; count < e->plan.pin_count; i++)
+        if (dp_plan_is_core(e->model, i))
+            pages[count++] = i;
+    st = dp_tier_pin(e->tier, pages, count, progress, user, err);
+    dp_free(pages);
+    return st ? st : dp_model_prepare(e->model, e->tier, err);
+}
+
+dp_status dp_engine_open(dp_engine **out, const char *path, const dp_options *options,
+                         dp_progress progress, void *user, dp_error *err)
+{
+    dp_engine *e = dp_alloc_zero(1, sizeof *e);
+    dp_mem_stats mem;
+    dp_status st;
+
+    *out = NULL;
+    if (!e)
+        return dp_fail(err, DP_E_NOMEM, "engine: no memory");
+    dp_mutex_init(&e->stats_lock);
+    dp_budget_init(&e->budget, 0);
+    st = open_model(e, path, options, err);
+    if (st)
+        goto done;
+    dp_mem_stats_read(&mem);
+    st = dp_plan_make(&e->plan, e->model, e->tier, mem.heap_bytes, options, err);
+    if (st)
+        goto done;
+    e->plan.step.reads_ahead = !e->plan.pins_always;
+    st = take_memory(e, options, err);
+    if (st)
+        goto done;
+    st = pin(e, progress, user, err);
+    if (st)
+        goto done;
+
+    *out = e;
+    e = NULL;
+done:
+    dp_engine_close(e);
+    return st;
+}
+
+void dp_engine_close(dp_engine *engine)
+{
+    if (!engine)
+        return;
+    DP_CHECK(engine->session_count == 0);
+    dp_free(engine->batch);
+    dp_step_close(engine->step);
+    dp_kv_close(engine->kv);
+    if (engine->device)
+        engine->device->ops->close(engine->device);
+    dp_tier_close(engine->tier);
+    if (engine->source)
+        engine->source->ops->close(engine->source);
+    dp_vocab_close(engine->vocab);
+    dp_model_close(engine->model);
+    dp_budget_deinit(&engine->budget);
+    dp_mutex_deinit(&engine->stats_lock);
+    dp_free(engine);
+}
+
+/* ---- questions ---- */
+
+const dp_vocab *dp_engine_vocab(const dp_engine *engine)
+{
+    return engine->vocab;
+}
+
+uint32_t dp_engine_vocab_size(const dp_engine *engine)
+{
+    return engine->model->hp.vocab_size;
+}
+
+uint32_t dp_engine_context_max(const dp_engine *engine)
+{
+    return engine->plan.context_tokens;
+}
+
+void dp_engine_cancel(dp_engine *engine)
+{
+    atomic_store_explicit(&engine->cancel, true, memory_order_relaxed);
+}
+
+/* "cpu (x86.avx2, 2 threads)" -> "x86.avx2" */
+static void kernel_name(char *out, size_t size, const char *device)
+{
+    const char *begin = strchr(device, '(');
+    size_t length = begin ? strcspn(begin + 1, ",)") : 0;
+
+    length = DP_MIN(length, size - 1);
+    memcpy(out, begin ? begin + 1 : "", length);
+    out[length] = 0;
+}
+
+static void copy_tier_stats(dp_stats *out, const dp_tier_stats *tier)
+{
+    out->slot_bytes = tier->slot_bytes;
+    out->pinned_bytes = tier->pinned_bytes;
+    out->expert_hits = tier->expert_hits;
+    out->expert_misses = tier->expert_misses;
+    out->expert_prefetch_hits = tier->expert_prefetch_hits;
+    out->always_hits = tier->always_hits;
+    out->always_misses = tier->always_misses;
+    out->disk_read_bytes = tier->read_bytes;
+    out->prefetch_useful_bytes = tier->prefetch_useful_bytes;
+    out->prefetch_wasted_bytes = tier->prefetch_wasted_bytes;
+    out->evictions = tier->evictions;
+    out->page_p50_ns = dp_tier_latency_quantile(tier, 0.5);
+    out->page_p99_ns = dp_tier_latency_quantile(tier, 0.99);
+    out->wait_ns = tier->wait_ns;
+    strcpy(out->cache_state, tier->expert_misses + tier->always_misses ? "cold" : "warm");
+}
+
+void dp_engine_stats(dp_engine *engine, dp_stats *out)
+{
+    const dp_plan *p = &engine->plan;
+    dp_tier_stats tier;
+
+    memset(out, 0, sizeof *out);
+    dp_tier_stats_read(engine->tier, &tier);
+    copy_tier_stats(out, &tier);
+    out->model_bytes = engine->model_bytes;
+    out->budget_bytes = p->budget_bytes;
+    out->reserve_bytes = p->reserve_bytes;
+    out->peak_bytes = dp_sysmem_peak_bytes();
+    out->tables_bytes = p->tables_bytes;
+    out->kv_bytes = p->kv_bytes;
+    out->buffer_bytes = p->buffer_bytes;
+    out->slot_budget_bytes = p->slot_bytes;
+    out->threads = p->threads;
+    kernel_name(out->kernels, sizeof out->kernels, engine->device->name);
+    strncpy(out->source, engine->source->name, sizeof out->source - 1);
+
+    dp_mutex_lock(&engine->stats_lock);
+    out->prompt_tokens = engine->run.prompt_tokens;
+    out->prompt_ns = engine->run.prompt_ns;
+    out->decode_tokens = engine->run.decode_tokens;
+    out->decode_ns = engine->run.decode_ns;
+    out->ttft_ns = engine->run.ttft_ns;
+    dp_mutex_unlock(&engine->stats_lock);
+}

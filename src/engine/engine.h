@@ -1,0 +1,63 @@
+/* engine.h - the root of all lifetimes: device, source, tier, model, vocabulary, sessions.
+ *
+ * Public face: doppler/engine.h, doppler/session.h. This is what the files of
+ * the engine share.
+ *
+ * Threads  The step thread; `cancel` and the statistics from any.
+ */
+#ifndef DP_ENGINE_ENGINE_H
+#define DP_ENGINE_ENGINE_H
+
+#include <stdatomic.h>
+
+#include "base/thread.h"
+#include "doppler/session.h"
+#include "engine/plan.h"
+#include "engine/sample.h"
+#include "tier/budget.h"
+#include "tier/source.h"
+
+/* Times and counts of steps. */
+typedef struct dp_run_stats {
+    uint64_t prompt_tokens, prompt_ns, decode_tokens, decode_ns, ttft_ns;
+} dp_run_stats;
+
+struct dp_engine {
+    dp_model *model;
+    dp_vocab *vocab;   /* NULL: the file has none */
+    dp_source *source;
+    dp_tier *tier;
+    dp_device *device;
+    dp_kv *kv;
+    dp_step *step;
+    dp_plan plan;
+    dp_budget budget;
+    uint64_t model_bytes;
+
+    dp_batch_token *batch; /* [plan.step.batch_tokens] */
+    uint32_t session_count;
+    atomic_bool cancel;
+
+    dp_mutex stats_lock;   /* guards run; never held across work */
+    dp_run_stats run;
+};
+
+struct dp_session {
+    dp_engine *engine;
+    dp_token *tokens;   /* [count] of [engine->plan.context_tokens] */
+    uint32_t count;
+    uint32_t evaluated; /* <= count; keys and values of these positions stand */
+    dp_kv_seq seq;
+    dp_sampler sampler;
+    float *logits;      /* [vocab_size] after token `evaluated - 1`, if has_logits */
+    bool has_logits;
+    dp_logits_sink sink;
+    void *sink_user;
+    uint64_t asked_ns;  /* when the prompt arrived; 0: its first logits came */
+};
+
+/* The file's parts as a source, per the options. Shared with inspect. */
+dp_status dp_engine_open_source(dp_source **out, const dp_gguf *gguf, const dp_options *options,
+                                dp_error *err);
+
+#endif

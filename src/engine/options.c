@@ -1,0 +1,217 @@
+#include "engine/options.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "base/status.h"
+#include "base/str.h"
+
+#define VALUE_MAX 64 /* longer than any number or choice */
+
+static const dp_option table[] = {
+    [DP_OPT_RAM] = { "ram", "memory", DP_OPTION_SIZE, "BYTES", 0, 1e15, "auto", NULL,
+                     "memory for weights, keys and values, buffers and tables together; auto takes "
+                     "what is available or the cgroup allows, less a reserve" },
+    [DP_OPT_CTX] = { "ctx", "memory", DP_OPTION_COUNT, "TOKENS", 0, 16777216, "0", NULL,
+                     "longest text of a session; 0 takes the model's own, at most 4096" },
+    [DP_OPT_SESSIONS] = { "sessions", "memory", DP_OPTION_COUNT, "N", 1, 1024, "1", NULL,
+                          "sessions that room is kept for" },
+    [DP_OPT_POLICY] = { "policy", "memory", DP_OPTION_CHOICE, "", 0, 0, "lfru", "lru|lfru",
+                        "which expert leaves when room is needed: least recently used, or least "
+                        "frequently with aging" },
+    [DP_OPT_IO] = { "io", "disk", DP_OPTION_CHOICE, "", 0, 0, "auto", "auto|direct|buffered",
+                    "read the model past the page cache (direct) or through it (buffered)" },
+    [DP_OPT_IO_ENGINE] = { "io-engine", "disk", DP_OPTION_CHOICE, "", 0, 0, "auto",
+                           "auto|io_uring|threads", "how reads reach the system" },
+    [DP_OPT_IO_DEPTH] = { "io-depth", "disk", DP_OPTION_COUNT, "N", 1, 1024, "16", NULL,
+                          "reads with the system at a time" },
+    [DP_OPT_IO_REQUEST] = { "io-request", "disk", DP_OPTION_SIZE, "BYTES", 65536, 1073741824,
+                            "1MiB", NULL, "longest single read; a page takes several" },
+    [DP_OPT_THREADS] = { "threads", "compute", DP_OPTION_COUNT, "N", 0, 256, "0", NULL,
+                         "threads that compute; 0 takes every processor this process may use" },
+    [DP_OPT_BATCH] = { "batch", "compute", DP_OPTION_COUNT, "TOKENS", 0, 4096, "0", NULL,
+                       "most tokens in one pass; 0 takes up to 512, fewer when memory is short" },
+    [DP_OPT_KERNELS] = { "kernels", "compute", DP_OPTION_CHOICE, "", 0, 0, "auto",
+                         "auto|ref|x86.avx2|x86.avx512|x86.avx512vnni",
+                         "instruction set; all give the same bits" },
+    [DP_OPT_TEMP] = { "temp", "sampling", DP_OPTION_REAL, "", 0, 100, "0.8", NULL,
+                      "temperature; 0 always takes the most probable token" },
+    [DP_OPT_TOP_K] = { "top-k", "sampling", DP_OPTION_COUNT, "N", 0, 16777216, "40", NULL,
+                       "keep the N most probable tokens; 0 keeps all" },
+    [DP_OPT_TOP_P] = { "top-p", "sampling", DP_OPTION_REAL, "", 0, 1, "0.95", NULL,
+                       "keep the fewest tokens whose probabilities sum to this" },
+    [DP_OPT_MIN_P] = { "min-p", "sampling", DP_OPTION_REAL, "", 0, 1, "0.05", NULL,
+                       "drop tokens less probable than this share of the best one" },
+    [DP_OPT_REPEAT_PENALTY] = { "repeat-penalty", "sampling", DP_OPTION_REAL, "", 0.01, 100, "1",
+                                NULL, "divide the logits of recent tokens by this; 1 is off" },
+    [DP_OPT_PRESENCE_PENALTY] = { "presence-penalty", "sampling", DP_OPTION_REAL, "", -100, 100,
+                                  "0", NULL, "subtract this from the logits of recent tokens" },
+    [DP_OPT_FREQUENCY_PENALTY] = { "frequency-penalty", "sampling", DP_OPTION_REAL, "", -100, 100,
+                                   "0", NULL,
+                                   "subtract this once for each time a token came up recently" },
+    [DP_OPT_PENALTY_WINDOW] = { "penalty-window", "sampling", DP_OPTION_COUNT, "TOKENS", 0,
+                                16777216, "64", NULL, "how many tokens back count as recent" },
+    [DP_OPT_SEED] = { "seed", "sampling", DP_OPTION_COUNT, "N", 0, 9007199254740992.0, "0", NULL,
+                      "the same seed gives the same text; 0 draws one" },
+};
+_Static_assert(DP_ARRAY_LEN(table) == DP_OPT_COUNT, "a row for every option");
+
+typedef struct option_value {
+    uint64_t number; /* SIZE, COUNT, FLAG; CHOICE: its place */
+    double real;
+    char text[VALUE_MAX];
+} option_value;
+
+struct dp_options {
+    option_value values[DP_OPT_COUNT];
+};
+
+const dp_option *dp_options_table(size_t *count)
+{
+    *count = DP_ARRAY_LEN(table);
+    return table;
+}
+
+const dp_option *dp_options_find(const char *name)
+{
+    for (size_t i = 0; i < DP_ARRAY_LEN(table); i++)
+        if (strcmp(table[i].name, name) == 0)
+            return &table[i];
+    return NULL;
+}
+
+/* ---- parsing ---- */
+
+static bool parse_choice(const char *choices, dp_str value, uint64_t *out)
+{
+    uint64_t place = 0;
+
+    for (const char *at = choices;; place++) {
+        size_t size = strcspn(at, "|");
+        if (size == value.size && memcmp(at, value.bytes, size) == 0) {
+            *out = place;
+            return true;
+        }
+        if (!at[size])
+            return false;
+        at += size + 1;
+    }
+}
+
+static bool parse_flag(dp_str value, uint64_t *out)
+{
+    *out = dp_str_is(value, "on");
+    return *out || dp_str_is(value, "off");
+}
+
+static bool in_range(const dp_option *o, double x)
+{
+    return x >= o->min && x <= o->max;
+}
+
+static bool parse_value(const dp_option *o, dp_str value, option_value *out)
+{
+    switch (o->type) {
+    case DP_OPTION_SIZE:
+        if (dp_str_is(value, "auto") && strcmp(o->default_value, "auto") == 0)
+            return out->number = 0, true;
+        return dp_parse_size(value, &out->number) && in_range(o, (double)out->number);
+    case DP_OPTION_COUNT:
+        return dp_parse_u64(value, &out->number) && in_range(o, (double)out->number);
+    case DP_OPTION_REAL:
+        return dp_parse_f64(value, &out->real) && in_range(o, out->real);
+    case DP_OPTION_FLAG:
+        return parse_flag(value, &out->number);
+    case DP_OPTION_CHOICE:
+        return parse_choice(o->choices, value, &out->number);
+    case DP_OPTION_TEXT:
+        return true;
+    }
+    return false;
+}
+
+static dp_status refuse(const dp_option *o, const char *value, dp_error *err)
+{
+    switch (o->type) {
+    case DP_OPTION_SIZE:
+        return dp_fail(err, DP_E_INVALID, "--%s takes a size like 12GiB%s, not \"%s\"", o->name,
+                       strcmp(o->default_value, "auto") == 0 ? " or auto" : "", value);
+    case DP_OPTION_COUNT:
+        return dp_fail(err, DP_E_INVALID, "--%s takes a whole number from %.0f to %.0f, not \"%s\"",
+                       o->name, o->min, o->max, value);
+    case DP_OPTION_REAL:
+        return dp_fail(err, DP_E_INVALID, "--%s takes a number from %g to %g, not \"%s\"", o->name,
+                       o->min, o->max, value);
+    case DP_OPTION_FLAG:
+        return dp_fail(err, DP_E_INVALID, "--%s takes on or off, not \"%s\"", o->name, value);
+    case DP_OPTION_CHOICE:
+        return dp_fail(err, DP_E_INVALID, "--%s takes one of %s, not \"%s\"", o->name, o->choices,
+                       value);
+    case DP_OPTION_TEXT:
+        break;
+    }
+    return dp_fail(err, DP_E_INVALID, "--%s: \"%s\"", o->name, value);
+}
+
+dp_status dp_options_set(dp_options *options, const char *name, const char *value, dp_error *err)
+{
+    const dp_option *o = dp_options_find(name);
+    option_value parsed = { 0 };
+
+    if (!o)
+        return dp_fail(err, DP_E_NOTFOUND, "there is no option \"%s\"", name);
+    if (strlen(value) >= VALUE_MAX || !parse_value(o, dp_str_from(value), &parsed))
+        return refuse(o, value, err);
+    strcpy(parsed.text, value);
+    options->values[o - table] = parsed;
+    return DP_OK;
+}
+
+dp_options *dp_options_open(void)
+{
+    dp_options *options = dp_alloc_zero(1, sizeof *options);
+
+    for (size_t i = 0; options && i < DP_ARRAY_LEN(table); i++) {
+        dp_status st = dp_options_set(options, table[i].name, table[i].default_value, NULL);
+        DP_CHECK(st == DP_OK);
+    }
+    return options;
+}
+
+void dp_options_close(dp_options *options)
+{
+    dp_free(options);
+}
+
+/* ---- reading ---- */
+
+static option_value value_of(const dp_options *options, dp_option_id id)
+{
+    option_value value = { 0 };
+
+    if (options)
+        return options->values[id];
+    parse_value(&table[id], dp_str_from(table[id].default_value), &value);
+    return value;
+}
+
+uint64_t dp_options_u64(const dp_options *options, dp_option_id id)
+{
+    return value_of(options, id).number;
+}
+
+double dp_options_f64(const dp_options *options, dp_option_id id)
+{
+    return value_of(options, id).real;
+}
+
+unsigned dp_options_choice(const dp_options *options, dp_option_id id)
+{
+    return (unsigned)value_of(options, id).number;
+}
+
+const char *dp_options_text(const dp_options *options, dp_option_id id)
+{
+    return options ? options->values[id].text : table[id].default_value;
+}

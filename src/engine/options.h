@@ -1,0 +1,42 @@
+/* options.h - values of the public options table, as numbers (engine's side).
+ *
+ * Threads  A dp_options belongs to one. The table is static. */
+#ifndef DP_ENGINE_OPTIONS_H
+#define DP_ENGINE_OPTIONS_H
+
+#include "base/base.h"
+#include "doppler/options.h"
+
+/* One name per row of the table, in its order. */
+typedef enum dp_option_id {
+    DP_OPT_RAM,
+    DP_OPT_CTX,
+    DP_OPT_SESSIONS,
+    DP_OPT_POLICY,
+    DP_OPT_IO,
+    DP_OPT_IO_ENGINE,
+    DP_OPT_IO_DEPTH,
+    DP_OPT_IO_REQUEST,
+    DP_OPT_THREADS,
+    DP_OPT_BATCH,
+    DP_OPT_KERNELS,
+    DP_OPT_TEMP,
+    DP_OPT_TOP_K,
+    DP_OPT_TOP_P,
+    DP_OPT_MIN_P,
+    DP_OPT_REPEAT_PENALTY,
+    DP_OPT_PRESENCE_PENALTY,
+    DP_OPT_FREQUENCY_PENALTY,
+    DP_OPT_PENALTY_WINDOW,
+    DP_OPT_SEED,
+    DP_OPT_COUNT
+} dp_option_id;
+
+/* Values of a set; NULL reads the defaults. */
+uint64_t dp_options_u64(const dp_options *options, dp_option_id id); /* SIZE, COUNT; auto is 0 */
+double dp_options_f64(const dp_options *options, dp_option_id id);   /* REAL */
+/* CHOICE: the place of the value in the row's choices. */
+unsigned dp_options_choice(const dp_options *options, dp_option_id id);
+const char *dp_options_text(const dp_options *options, dp_option_id id); /* as set */
+
+#endif

@@ -1,0 +1,42 @@
+/* plan.h - how a budget is divided: tables, keys and values, buffers, weights.
+ *
+ * Room     Pure arithmetic over a model, the slot bytes of its pages and the
+ *          options. The engine runs by it; inspect prints it. Nothing is taken.
+ *
+ * Division tables   what the description, the vocabulary and the page table cost
+ *          kv       --ctx tokens of each of --sessions
+ *          buffers  a step of --batch tokens, and what sampling needs
+ *          slots    the rest: pinned pages first, experts in what is left
+ *
+ * Least    the smallest budget that runs: one token at a time and one page.
+ */
+#ifndef DP_ENGINE_PLAN_H
+#define DP_ENGINE_PLAN_H
+
+#include "engine/options.h"
+#include "model/step.h"
+
+typedef struct dp_plan {
+    uint64_t budget_bytes, reserve_bytes; /* reserve: left to the system by "auto" */
+    uint64_t tables_bytes, kv_bytes, buffer_bytes, slot_bytes;
+    uint64_t least_bytes;
+    uint64_t always_bytes;  /* slot bytes of the always-used part ... */
+    uint32_t pin_count;     /* ... of whose pages, in the model's order, this many stay */
+    bool pins_always;       /* all of them */
+    uint64_t page_bytes_max;
+    uint32_t context_tokens, session_max, threads;
+    dp_step_config step;
+    dp_device_limits limits;
+} dp_plan;
+
+/* tables_bytes: live heap once model and page table stand. The tier has the
+ * model's pages registered; its budget is not used. DP_E_BUDGET when even the
+ * least does not fit: the plan is filled in all the same. */
+dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
+                       uint64_t tables_bytes, const dp_options *options, dp_error *err);
+
+/* True for the pages every token needs whole: not rows of an embedding that is
+ * only looked up. */
+bool dp_plan_is_core(const dp_model *model, dp_page_id page);
+
+#endif

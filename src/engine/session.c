@@ -1,0 +1,270 @@
+#include "engine/engine.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/status.h"
+
+/* ---- lifetime ---- */
+
+static uint64_t logits_bytes(const dp_engine *engine)
+{
+    return (uint64_t)dp_engine_vocab_size(engine) * sizeof(float);
+}
+
+dp_status dp_session_open(dp_session **out, dp_engine *engine, const dp_options *options,
+                          dp_error *err)
+{
+    uint32_t context = engine->plan.context_tokens;
+    dp_session *s;
+    dp_status st;
+
+    *out = NULL;
+    if (engine->session_count == engine->plan.session_max)
+        return dp_fail(err, DP_E_BUDGET, "room for %u session%s only (--sessions)",
+                       engine->plan.session_max, engine->plan.session_max == 1 ? "" : "s");
+    s = dp_alloc_zero(1, sizeof *s);
+    if (!s)
+        return dp_fail(err, DP_E_NOMEM, "session: no memory");
+    s->engine = engine;
+    engine->session_count++;
+    s->tokens = dp_alloc(context, sizeof *s->tokens);
+    s->logits = dp_map_acquire(logits_bytes(engine));
+    if (!s->tokens || !s->logits) {
+        st = dp_fail(err, DP_E_NOMEM, "session: %u tokens", context);
+        goto done;
+    }
+    st = dp_kv_seq_init(&s->seq, engine->kv, context, err);
+    if (st)
+        goto done;
+    st = dp_sampler_init(&s->sampler, options, dp_engine_vocab_size(engine),
+                         dp_clock_now_ns(&dp_clock_real), err);
+    if (st)
+        goto done;
+
+    *out = s;
+    s = NULL;
+done:
+    dp_session_close(s);
+    return st;
+}
+
+void dp_session_close(dp_session *session)
+{
+    if (!session)
+        return;
+    dp_kv_seq_deinit(&session->seq);
+    dp_sampler_deinit(&session->sampler);
+    dp_map_release(session->logits, logits_bytes(session->engine));
+    dp_free(session->tokens);
+    session->engine->session_count--;
+    dp_free(session);
+}
+
+/* ---- the timeline ---- */
+
+uint32_t dp_session_count(const dp_session *session)
+{
+    return session->count;
+}
+
+uint32_t dp_session_pending(const dp_session *session)
+{
+    return session->count - session->evaluated;
+}
+
+const dp_token *dp_session_tokens(const dp_session *session)
+{
+    return session->tokens;
+}
+
+static dp_status check_tokens(const dp_session *s, const dp_token *tokens, size_t count,
+                              uint32_t kept, dp_error *err)
+{
+    uint32_t room = s->engine->plan.context_tokens - kept;
+    uint32_t vocab = dp_engine_vocab_size(s->engine);
+
+    if (count > room)
+        return dp_fail(err, DP_E_LIMIT,
+                       "%zu tokens do not fit: %u of a context of %u are left (--ctx)", count, room,
+                       s->engine->plan.context_tokens);
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= vocab)
+            return dp_fail(err, DP_E_INVALID, "token %zu is %d, the vocabulary has 0 to %u", i,
+                           tokens[i], vocab - 1);
+    return DP_OK;
+}
+
+dp_status dp_session_append(dp_session *session, const dp_token *tokens, size_t count,
+                            dp_error *err)
+{
+    dp_status st = check_tokens(session, tokens, count, session->count, err);
+
+    if (st || count == 0)
+        return st;
+    if (session->asked_ns == 0 && (count > 1 || session->evaluated == 0))
+        session->asked_ns = dp_clock_now_ns(&dp_clock_real);
+    memcpy(session->tokens + session->count, tokens, count * sizeof *tokens);
+    session->count += (uint32_t)count;
+    session->has_logits = false;
+    return DP_OK;
+}
+
+void dp_session_rewind(dp_session *session, uint32_t count)
+{
+    if (count >= session->count)
+        return;
+    session->count = count;
+    session->has_logits = false;
+    /* The last token left is evaluated again: its logits are wanted. */
+    if (session->evaluated >= count)
+        session->evaluated = count ? count - 1 : 0;
+    dp_kv_seq_cut(&session->seq, session->evaluated);
+}
+
+dp_status dp_session_sync(dp_session *session, const dp_token *tokens, size_t count, dp_error *err)
+{
+    dp_status st = check_tokens(session, tokens, count, 0, err);
+    uint32_t same = 0;
+
+    if (st)
+        return st;
+    while (same < count && same < session->count && tokens[same] == session->tokens[same])
+        same++;
+    dp_session_rewind(session, same);
+    return dp_session_append(session, tokens + same, count - same, err);
+}
+
+/* ---- stepping ---- */
+
+void dp_session_set_logits_sink(dp_session *session, dp_logits_sink sink, void *user)
+{
+    session->sink = sink;
+    session->sink_user = user;
+}
+
+const float *dp_session_logits(const dp_session *session)
+{
+    return session->has_logits ? session->logits : NULL;
+}
+
+/* Which sessions' tokens are in the running step. */
+struct step_job {
+    dp_engine *engine;
+    dp_session *const *sessions;
+    size_t session_count;
+    uint32_t *taken; /* [session_count] tokens of each, in order of the batch */
+};
+
+static bool on_logits(void *user, uint32_t index, const float *logits)
+{
+    const struct step_job *job = user;
+    dp_session *s = NULL;
+    uint32_t position;
+
+    for (size_t i = 0, first = 0; !s; first += job->taken[i++])
+        if (index < first + job->taken[i])
+            s = job->sessions[i];
+    position = job->engine->batch[index].position;
+    if (position + 1 == s->count) {
+        memcpy(s->logits, logits, logits_bytes(job->engine));
+        s->has_logits = true;
+    }
+    return !s->sink || s->sink(s->sink_user, position, logits);
+}
+
+/* Fills the batch from the sessions in turn: a session with one token left goes
+ * before the rest of a long prompt, so that decoding does not wait for it. */
+static uint32_t gather(const struct step_job *job, dp_error *err, dp_status *st)
+{
+    dp_engine *e = job->engine;
+    uint32_t room = e->plan.step.batch_tokens, count = 0;
+
+    memset(job->taken, 0, job->session_count * sizeof *job->taken);
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < job->session_count; i++) {
+            uint32_t pending = dp_session_pending(job->sessions[i]);
+            if ((pending == 1) != (pass == 0) || pending == 0)
+                continue;
+            job->taken[i] = DP_MIN(pending, room);
+            room -= job->taken[i];
+        }
+    for (size_t i = 0; i < job->session_count && !*st; i++) {
+        dp_session *s = job->sessions[i];
+        *st = dp_kv_seq_reserve(&s->seq, s->evaluated + job->taken[i], err);
+        for (uint32_t t = 0; t < job->taken[i] && !*st; t++, count++) {
+            uint32_t position = s->evaluated + t;
+            e->batch[count] = (dp_batch_token){ .id = s->tokens[position],
+                                                .position = position,
+                                                .seq = &s->seq,
+                                                .wants_logits =
+                                                    s->sink || position + 1 == s->count };
+        }
+    }
+    return count;
+}
+
+/* A step that takes more than one token of any session counts as prompt. */
+static void account(const struct step_job *job, uint32_t count, uint64_t begin_ns)
+{
+    uint64_t now = dp_clock_now_ns(&dp_clock_real);
+    dp_engine *e = job->engine;
+    bool is_prompt = false;
+
+    dp_mutex_lock(&e->stats_lock);
+    for (size_t i = 0; i < job->session_count; i++) {
+        dp_session *s = job->sessions[i];
+        is_prompt = is_prompt || job->taken[i] > 1 || (job->taken[i] && s->asked_ns);
+        s->evaluated += job->taken[i];
+        if (s->asked_ns && s->evaluated == s->count) {
+            e->run.ttft_ns = now - s->asked_ns;
+            s->asked_ns = 0;
+        }
+    }
+    *(is_prompt ? &e->run.prompt_tokens : &e->run.decode_tokens) += count;
+    *(is_prompt ? &e->run.prompt_ns : &e->run.decode_ns) += now - begin_ns;
+    dp_mutex_unlock(&e->stats_lock);
+}
+
+#define SESSIONS_MAX 1024 /* as the table of options says */
+
+dp_status dp_engine_step(dp_engine *engine, dp_session *const *sessions, size_t count, dp_error *err)
+{
+    uint32_t taken[SESSIONS_MAX];
+    struct step_job job = { engine, sessions, count, taken };
+    uint64_t begin_ns = dp_clock_now_ns(&dp_clock_real);
+    dp_status st = DP_OK;
+    uint32_t tokens;
+
+    if (count > engine->session_count)
+        return dp_fail(err, DP_E_INVALID, "a step of %zu sessions, the engine has %u", count,
+                       engine->session_count);
+    tokens = gather(&job, err, &st);
+    if (!st && tokens)
+        st = dp_step_run(engine->step, engine->batch, tokens, on_logits, &job, err);
+    if (st == DP_E_CANCELED)
+        atomic_store_explicit(&engine->cancel, false, memory_order_relaxed);
+    if (!st && tokens)
+        account(&job, tokens, begin_ns);
+    return st;
+}
+
+dp_status dp_session_eval(dp_session *session, dp_error *err)
+{
+    dp_status st = DP_OK;
+
+    while (!st && dp_session_pending(session))
+        st = dp_engine_step(session->engine, &session, 1, err);
+    return st;
+}
+
+dp_status dp_session_sample(dp_session *session, dp_token *out, dp_error *err)
+{
+    *out = -1;
+    if (!session->has_logits)
+        return dp_fail(err, DP_E_INVALID, "nothing was evaluated to sample from");
+    return dp_sampler_choose(&session->sampler, session->logits, session->tokens, session->count,
+                             out, err);
+}

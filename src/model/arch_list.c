@@ -1,0 +1,13 @@
+#include <string.h>
+
+#include "model/arch.h"
+
+const dp_arch *const dp_arch_all[] = { &dp_arch_llama, NULL };
+
+const dp_arch *dp_arch_find(const char *name)
+{
+    for (const dp_arch *const *a = dp_arch_all; *a; a++)
+        if (strcmp((*a)->name, name) == 0)
+            return *a;
+    return NULL;
+}

@@ -1,0 +1,83 @@
+/* bind.h - tensor names -> weights in pages, shapes checked, missing ones named.
+ *
+ * Room     An architecture opens a page, names the tensors that belong on it and
+ *          the shape each must have, and closes it. What comes out is a list of
+ *          pages (byte ranges of files) and, for each weight, which page and
+ *          part hold it. No I/O happens here. A tensor that nobody asked for is
+ *          an error: a weight left out would be a wrong answer that looks right.
+ *
+ * Threads  One at a time while binding; the list is immutable afterwards.
+ */
+#ifndef DP_MODEL_BIND_H
+#define DP_MODEL_BIND_H
+
+#include "device/device.h"
+#include "format/gguf.h"
+#include "tier/tier.h"
+
+typedef struct dp_weight { /* a matrix (vectors: rows 1) on a page */
+    dp_page_id page;       /* DP_PAGE_NONE: the file has none */
+    uint32_t part;
+    uint32_t rows, k;
+    dp_dtype dtype;
+    uint64_t row_bytes;
+} dp_weight;
+
+typedef struct dp_table { /* a tall matrix cut into pages of rows_per_page rows */
+    dp_page_id first_page;
+    uint32_t page_count, rows_per_page;
+    uint32_t rows, k;
+    dp_dtype dtype;
+    uint64_t row_bytes;
+} dp_table;
+
+typedef struct dp_page_entry {
+    dp_page_kind kind;
+    uint32_t layer, index;
+    uint32_t part_first, part_count;
+} dp_page_entry;
+
+typedef struct dp_page_list {
+    dp_page_entry *pages;
+    uint32_t page_count, page_capacity;
+    dp_page_part *parts;
+    uint32_t part_count, part_capacity;
+} dp_page_list;
+
+void dp_page_list_deinit(dp_page_list *list);
+void dp_page_list_desc(const dp_page_list *list, uint32_t i, dp_page_desc *out);
+uint64_t dp_page_list_bytes(const dp_page_list *list, uint32_t i); /* data, without slack */
+
+typedef struct dp_binder {
+    const dp_gguf *gguf;
+    dp_page_list *list;
+    uint8_t *is_bound; /* [tensor count] */
+    dp_status status;  /* the first failure; later calls do nothing */
+    dp_error *err;
+} dp_binder;
+
+dp_status dp_binder_init(dp_binder *b, const dp_gguf *gguf, dp_page_list *list, dp_error *err);
+/* Everything bound? Names the first tensor nobody asked for. Frees the binder. */
+dp_status dp_binder_finish(dp_binder *b);
+
+enum { DP_BIND_OPTIONAL = 1, DP_BIND_F32 = 2 /* read as floats by the graph: norms, biases, routers ... */ };
+
+dp_page_id dp_bind_page(dp_binder *b, dp_page_kind kind, uint32_t layer, uint32_t index);
+/* Puts tensor `name` (a printf format with the layer) on the page opened last:
+ * rows x k, or a vector of k when rows is 0. */
+void dp_bind_weight(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t rows,
+                    uint32_t k, unsigned flags);
+/* Slice `expert` of a stack {k, rows, experts}, or tensor `each_format`
+ * (layer, expert) of files that keep experts apart. */
+void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, const char *each_format,
+                    uint32_t layer, uint32_t expert, uint32_t expert_count, uint32_t rows, uint32_t k);
+/* Cuts a tall matrix into pages of about page_bytes. */
+void dp_bind_table(dp_binder *b, dp_table *out, const char *name, uint32_t rows, uint32_t k,
+                   uint64_t page_bytes);
+
+/* The weight in a lease of its page (experts: of any page of the layer's row). */
+dp_mat dp_weight_mat(const dp_weight *w, const dp_lease *lease);
+/* A DP_BIND_F32 weight as floats; NULL when the file has none. */
+const float *dp_weight_f32(const dp_weight *w, const dp_lease *lease);
+
+#endif

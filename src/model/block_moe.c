@@ -1,0 +1,111 @@
+/* A mixture of experts, expert-major: tokens are grouped by expert, so that each
+ * expert's weights are read once per step. Experts run in the order their pages
+ * become ready; results land at fixed places and are added in order of rank, so
+ * that order does not show. Shazeer et al. 2017, arXiv:1701.06538. */
+#include <string.h>
+
+#include "model/blocks.h"
+
+static void route(dp_step *step, const dp_layer *layer, const dp_lease *lease)
+{
+    const dp_hparams *hp = &step->model->hp;
+    dp_op_matmul scores = {
+        .x = step->h,
+        .x_stride = hp->embed_dim,
+        .tokens = step->count,
+        .part_count = 1,
+        .part = { { dp_weight_mat(&layer->router, lease), NULL, step->router, hp->expert_count } },
+    };
+    dp_op_route choose = {
+        .logits = step->router,
+        .tokens = step->count,
+        .experts = hp->expert_count,
+        .used = hp->expert_used,
+        .norm_weights = hp->expert_weights_norm,
+        .scale = hp->expert_weights_scale,
+        .ids = step->expert_ids,
+        .weights = step->expert_weights,
+    };
+
+    step->device->ops->matmul(step->device, &scores);
+    step->device->ops->route(step->device, &choose);
+}
+
+/* Counting sort of slots by expert, tokens ascending within one. */
+static void group_by_expert(dp_step *step)
+{
+    const dp_hparams *hp = &step->model->hp;
+    uint32_t slots = step->count * hp->expert_used;
+    uint32_t *begin = step->expert_begin;
+
+    memset(begin, 0, (hp->expert_count + 1) * sizeof *begin);
+    for (uint32_t s = 0; s < slots; s++)
+        begin[step->expert_ids[s] + 1]++;
+    for (uint32_t e = 0; e < hp->expert_count; e++)
+        begin[e + 1] += begin[e];
+    for (uint32_t s = 0; s < slots; s++) {
+        uint32_t row = begin[step->expert_ids[s]]++;
+        step->group_token[row] = s / hp->expert_used;
+        step->slot_row[s] = row;
+    }
+    /* Each begin[e] has advanced to its end, which is begin[e + 1]: shift back. */
+    memmove(begin + 1, begin, hp->expert_count * sizeof *begin);
+    begin[0] = 0;
+}
+
+static void run_expert(dp_step *step, const dp_layer *layer, uint32_t expert, const dp_lease *lease)
+{
+    uint32_t first = step->expert_begin[expert];
+    dp_mat gate = dp_weight_mat(&layer->gate, lease);
+    dp_mat up = dp_weight_mat(&layer->up, lease);
+    dp_mat down = dp_weight_mat(&layer->down, lease);
+
+    dp_block_swiglu(step, &gate, &up, &down, step->group_token + first,
+                    step->expert_begin[expert + 1] - first,
+                    step->expert_out + (size_t)first * step->model->hp.embed_dim);
+}
+
+static dp_status run_experts(dp_step *step, const dp_layer *layer, dp_error *err)
+{
+    const dp_hparams *hp = &step->model->hp;
+    size_t count = 0, index;
+    dp_tier_batch batch;
+    dp_lease lease;
+    dp_status st;
+
+    for (uint32_t e = 0; e < hp->expert_count; e++)
+        if (step->expert_begin[e] < step->expert_begin[e + 1])
+            step->pages[count++] = layer->expert_first + e;
+    st = dp_tier_want(step->tier, step->pages, count, step->page_scratch, &batch, err);
+    if (st)
+        return st;
+    while ((st = dp_step_next(step, &batch, &lease, &index, err)) == DP_OK) {
+        run_expert(step, layer, step->pages[index] - layer->expert_first, &lease);
+        dp_tier_release(step->tier, &lease);
+    }
+    dp_tier_batch_end(&batch);
+    return st == DP_E_NOTFOUND ? DP_OK : st;
+}
+
+dp_status dp_block_moe(dp_step *step, const dp_layer *layer, dp_lease *lease, dp_error *err)
+{
+    const dp_hparams *hp = &step->model->hp;
+    dp_status st;
+
+    route(step, layer, lease);
+    dp_tier_release(step->tier, lease);
+    group_by_expert(step);
+    st = run_experts(step, layer, err);
+    if (st)
+        return st;
+    step->device->ops->mix(step->device, &(dp_op_mix){
+                                             .out = step->x,
+                                             .y = step->expert_out,
+                                             .rows = step->slot_row,
+                                             .weights = step->expert_weights,
+                                             .tokens = step->count,
+                                             .used = hp->expert_used,
+                                             .n = hp->embed_dim,
+                                         });
+    return DP_OK;
+}

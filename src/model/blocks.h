@@ -1,0 +1,75 @@
+/* blocks.h - the building blocks of layers, and the state of a step they share.
+ *
+ * Each block reads step->x or what the block before left in step->h, and says
+ * what it writes. Shapes: T tokens of the step, D = embed_dim.
+ *
+ * Threads  The step thread.
+ */
+#ifndef DP_MODEL_BLOCKS_H
+#define DP_MODEL_BLOCKS_H
+
+#include "model/arch.h"
+#include "model/step.h"
+
+struct dp_step {
+    const dp_model *model;
+    dp_tier *tier;
+    dp_device *device;
+    const atomic_bool *cancel;
+    dp_step_config config;
+    uint8_t *buffers;
+    uint64_t buffer_bytes;
+
+    uint32_t count;                /* T, of the running step */
+    const dp_batch_token *tokens;  /* [T] */
+    uint32_t *position;            /* [T] */
+    dp_kv_layer *kv;               /* [T], of the running layer */
+    float *cos, *sin;              /* [T][rope_dim / 2] */
+
+    float *x;      /* [T][D] the residual stream */
+    float *h;      /* [T][D] normed input of a block; the block's result */
+    float *q;      /* [T][heads * key_dim] */
+    float *k, *v;  /* [T][kv_heads * ...] */
+    float *mixed;  /* [T][heads * value_dim] attention's result before the output matrix */
+    float *gate, *up; /* [T][widest feed-forward] */
+
+    /* mixtures: token t's r-th expert is slot t * used + r */
+    float *router;           /* [T][experts] */
+    uint32_t *expert_ids;    /* [T][used] */
+    float *expert_weights;   /* [T][used] */
+    uint32_t *expert_begin;  /* [experts + 1]: slots grouped by expert ... */
+    uint32_t *group_token;   /* [T * used]: the token of each grouped slot */
+    uint32_t *slot_row;      /* [T * used]: where slot t * used + r went */
+    float *expert_out;       /* [T * used][D], grouped */
+    dp_page_id *pages;       /* [experts]: wanted in this layer */
+    uint8_t *page_scratch;   /* [experts or embedding pages] */
+
+    float *logits; /* [logits_rows][vocab] */
+};
+
+/* A lease on one page, waiting; released by dp_tier_release. */
+dp_status dp_step_acquire(dp_step *step, dp_page_id page, dp_lease *lease, dp_error *err);
+/* The next page of a batch, waiting. DP_E_NOTFOUND: all were served. */
+dp_status dp_step_next(dp_step *step, dp_tier_batch *batch, dp_lease *lease, size_t *index,
+                       dp_error *err);
+
+/* h = rmsnorm(x) * gain. */
+void dp_block_norm(dp_step *step, const float *gain);
+
+/* x += W_o attention(q, k, v) with q, k, v = W h (+ bias), rotated by position,
+ * keys and values stored. */
+void dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease);
+
+/* x += W_down swiglu(W_gate h, W_up h). */
+void dp_block_ffn(dp_step *step, const dp_layer *layer, const dp_lease *lease);
+
+/* x += sum over chosen experts, router applied to h. lease: the layer's page; it
+ * is released as soon as the router's weights were used, always. */
+dp_status dp_block_moe(dp_step *step, const dp_layer *layer, dp_lease *lease, dp_error *err);
+
+/* Writes swiglu's product of the given matrices for `tokens` rows of h into y
+ * [tokens][D]: x_rows picks the rows (NULL: in order). */
+void dp_block_swiglu(dp_step *step, const dp_mat *gate, const dp_mat *up, const dp_mat *down,
+                     const uint32_t *x_rows, uint32_t tokens, float *y);
+
+#endif

@@ -1,0 +1,57 @@
+/* model.h - a model known by its file: dimensions, weights in pages, architecture.
+ *
+ * Room     Opening reads nothing but the description: it says which pages there
+ *          are and what each step will ask for. The pages' bytes live in a tier,
+ *          under the same numbers.
+ *
+ * Threads  Immutable after dp_model_prepare: any.
+ */
+#ifndef DP_MODEL_MODEL_H
+#define DP_MODEL_MODEL_H
+
+#include "model/bind.h"
+#include "model/rope.h"
+
+typedef struct dp_arch dp_arch;
+
+/* The weights of one layer. What a family does not have is absent
+ * (page == DP_PAGE_NONE, expert_first == DP_PAGE_NONE). */
+typedef struct dp_layer {
+    dp_page_id page;      /* norms, attention, router */
+    dp_weight attn_norm;
+    dp_weight q, k, v, o; /* [heads * key_dim][embed] ... [embed][heads * value_dim] */
+    dp_weight q_bias, k_bias, v_bias, o_bias;
+    dp_weight ffn_norm;
+    dp_weight router;     /* [experts][embed] */
+    dp_page_id ffn_page;  /* dense feed-forward, DP_PAGE_NONE in a mixture */
+    dp_weight gate, up, down; /* dense, or any expert: pages expert_first + e are alike */
+    dp_page_id expert_first;
+} dp_layer;
+
+typedef struct dp_model {
+    dp_hparams hp;
+    const dp_arch *arch;
+    dp_page_list pages;
+    dp_layer *layers;       /* [hp.layer_count] */
+    dp_page_id globals_page; /* final norm, rope divisors */
+    dp_weight output_norm, rope_divisors;
+    dp_table embed, head;   /* the same pages when the head is tied */
+    bool is_tied;
+    dp_rope rope;
+} dp_model;
+
+/* Reads dimensions and binds tensors. `gguf` is borrowed for the call. Owned:
+ * dp_model_close. DP_E_UNSUPPORTED, DP_E_CORRUPT, DP_E_NOTFOUND, naming the key
+ * or tensor. */
+dp_status dp_model_open(dp_model **out, const dp_gguf *gguf, dp_error *err);
+void dp_model_close(dp_model *model);
+
+/* Registers the pages with a tier, in order, so that numbers agree. */
+dp_status dp_model_register(const dp_model *model, dp_tier *tier, dp_error *err);
+/* Reads what is needed once, the rope divisors, from the tier. */
+dp_status dp_model_prepare(dp_model *model, dp_tier *tier, dp_error *err);
+
+/* Heap bytes the description takes: part of a run's tables. */
+uint64_t dp_model_heap_bytes(const dp_model *model);
+
+#endif
