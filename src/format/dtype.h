@@ -65,6 +65,7 @@ bool dp_dtype_row_bytes(dp_dtype type, uint64_t elems, uint64_t *out_bytes);
 #define DP_QK   32  /* elements of a block of the 32-element types */
 #define DP_QK_K 256 /* elements of a super-block of the K types */
 
+/* clang-format off */
 typedef struct { uint16_t d; uint8_t qs[16]; } dp_block_q4_0;
 typedef struct { uint16_t d, m; uint8_t qs[16]; } dp_block_q4_1;
 typedef struct { uint16_t d; uint8_t qh[4]; uint8_t qs[16]; } dp_block_q5_0;
@@ -76,6 +77,7 @@ typedef struct { uint16_t d, dmin; uint8_t scales[12]; uint8_t qs[128]; } dp_blo
 typedef struct { uint16_t d, dmin; uint8_t scales[12]; uint8_t qh[32]; uint8_t qs[128]; } dp_block_q5_k;
 typedef struct { uint8_t ql[128]; uint8_t qh[64]; int8_t scales[16]; uint16_t d; } dp_block_q6_k;
 typedef struct { uint8_t e; uint8_t qs[16]; } dp_block_mxfp4;
+/* clang-format on */
 
 _Static_assert(sizeof(dp_block_q4_0) == 18, "read straight from files");
 _Static_assert(sizeof(dp_block_q4_1) == 20, "read straight from files");

@@ -30,8 +30,19 @@
 #define DP_GGUF_NAME_MAX    256
 
 typedef enum dp_gguf_type {
-    DP_GGUF_U8, DP_GGUF_I8, DP_GGUF_U16, DP_GGUF_I16, DP_GGUF_U32, DP_GGUF_I32, DP_GGUF_F32,
-    DP_GGUF_BOOL, DP_GGUF_STRING, DP_GGUF_ARRAY, DP_GGUF_U64, DP_GGUF_I64, DP_GGUF_F64,
+    DP_GGUF_U8,
+    DP_GGUF_I8,
+    DP_GGUF_U16,
+    DP_GGUF_I16,
+    DP_GGUF_U32,
+    DP_GGUF_I32,
+    DP_GGUF_F32,
+    DP_GGUF_BOOL,
+    DP_GGUF_STRING,
+    DP_GGUF_ARRAY,
+    DP_GGUF_U64,
+    DP_GGUF_I64,
+    DP_GGUF_F64,
     DP_GGUF_TYPE_COUNT
 } dp_gguf_type;
 
@@ -39,11 +50,11 @@ typedef struct dp_gguf dp_gguf;
 
 typedef struct dp_gguf_value {
     dp_str key;
-    dp_gguf_type type;       /* of the value, or of an array's elements */
+    dp_gguf_type type; /* of the value, or of an array's elements */
     bool is_array;
-    uint64_t count;          /* elements; 1 for a scalar */
-    const uint8_t *bytes;    /* first element, unaligned; strings: u64 length then bytes, each */
-    const dp_str *strings;   /* arrays of strings: [count] views, NULL otherwise */
+    uint64_t count;        /* elements; 1 for a scalar */
+    const uint8_t *bytes;  /* first element, unaligned; strings: u64 length then bytes, each */
+    const dp_str *strings; /* arrays of strings: [count] views, NULL otherwise */
 } dp_gguf_value;
 
 /* Parses the header at bytes[0..size) of a file of file_size bytes. When size <
@@ -77,9 +88,12 @@ const dp_gguf_value *dp_gguf_find(const dp_gguf *gguf, const char *key); /* NULL
  * u64 and i64 (negative is refused for u64), any number for f64. DP_E_NOTFOUND
  * when the key is missing, DP_E_CORRUPT when it has another type; both name the
  * key. `i` selects an array's element (0 for a scalar). */
-dp_status dp_gguf_get_u64(const dp_gguf *gguf, const char *key, uint64_t i, uint64_t *out, dp_error *err);
-dp_status dp_gguf_get_i64(const dp_gguf *gguf, const char *key, uint64_t i, int64_t *out, dp_error *err);
-dp_status dp_gguf_get_f64(const dp_gguf *gguf, const char *key, uint64_t i, double *out, dp_error *err);
+dp_status dp_gguf_get_u64(const dp_gguf *gguf, const char *key, uint64_t i, uint64_t *out,
+                          dp_error *err);
+dp_status dp_gguf_get_i64(const dp_gguf *gguf, const char *key, uint64_t i, int64_t *out,
+                          dp_error *err);
+dp_status dp_gguf_get_f64(const dp_gguf *gguf, const char *key, uint64_t i, double *out,
+                          dp_error *err);
 dp_status dp_gguf_get_bool(const dp_gguf *gguf, const char *key, bool *out, dp_error *err);
 dp_status dp_gguf_get_str(const dp_gguf *gguf, const char *key, dp_str *out, dp_error *err);
 

@@ -8,13 +8,13 @@
 #define DP_TENSOR_DIMS_MAX 4
 
 typedef struct dp_tensor {
-    dp_str name;                      /* NUL-terminated in fact; lives as long as its file's description */
+    dp_str name; /* NUL-terminated in fact; lives as long as its file's description */
     dp_dtype dtype;
-    uint32_t dim_count;               /* 1..4 */
-    uint64_t ne[DP_TENSOR_DIMS_MAX];  /* fastest first: {in, out, experts}; unused are 1 */
-    uint32_t file_index;              /* which part of a split model */
-    uint64_t offset;                  /* from the start of that file */
-    uint64_t size;                    /* bytes */
+    uint32_t dim_count;              /* 1..4 */
+    uint64_t ne[DP_TENSOR_DIMS_MAX]; /* fastest first: {in, out, experts}; unused are 1 */
+    uint32_t file_index;             /* which part of a split model */
+    uint64_t offset;                 /* from the start of that file */
+    uint64_t size;                   /* bytes */
 } dp_tensor;
 
 #endif

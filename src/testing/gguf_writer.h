@@ -26,8 +26,10 @@ void dp_gguf_writer_u64(dp_gguf_writer *w, const char *key, uint64_t value);
 void dp_gguf_writer_f32(dp_gguf_writer *w, const char *key, float value);
 void dp_gguf_writer_bool(dp_gguf_writer *w, const char *key, bool value);
 void dp_gguf_writer_str(dp_gguf_writer *w, const char *key, const char *value);
-void dp_gguf_writer_array(dp_gguf_writer *w, const char *key, dp_gguf_type type, uint64_t count, const void *values);
-void dp_gguf_writer_str_array(dp_gguf_writer *w, const char *key, uint64_t count, const char *const *values);
+void dp_gguf_writer_array(dp_gguf_writer *w, const char *key, dp_gguf_type type, uint64_t count,
+                          const void *values);
+void dp_gguf_writer_str_array(dp_gguf_writer *w, const char *key, uint64_t count,
+                              const char *const *values);
 
 typedef enum dp_fill { DP_FILL_NORMAL, DP_FILL_ONES, DP_FILL_ZERO } dp_fill;
 
@@ -37,8 +39,8 @@ typedef enum dp_fill { DP_FILL_NORMAL, DP_FILL_ONES, DP_FILL_ZERO } dp_fill;
 void dp_gguf_writer_tensor(dp_gguf_writer *w, const char *name, dp_dtype type, uint32_t dim_count,
                            const uint64_t *ne, dp_fill fill, float std);
 /* Adds a tensor with given bytes (borrowed until the file is written). */
-void dp_gguf_writer_tensor_bytes(dp_gguf_writer *w, const char *name, dp_dtype type, uint32_t dim_count,
-                                 const uint64_t *ne, const void *bytes);
+void dp_gguf_writer_tensor_bytes(dp_gguf_writer *w, const char *name, dp_dtype type,
+                                 uint32_t dim_count, const uint64_t *ne, const void *bytes);
 
 /* Appends the header (through the padding before the data) to buf. The first
  * error of the calls above is reported here. */
