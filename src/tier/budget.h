@@ -9,9 +9,16 @@
 #ifndef DP_TIER_BUDGET_H
 #define DP_TIER_BUDGET_H
 
+#include "base/sysmem.h"
 #include "base/thread.h"
 
-typedef enum dp_budget_use { DP_BUDGET_TABLES, DP_BUDGET_KV, DP_BUDGET_BUFFERS, DP_BUDGET_WEIGHTS, DP_BUDGET_USE_COUNT } dp_budget_use;
+typedef enum dp_budget_use {
+    DP_BUDGET_TABLES,
+    DP_BUDGET_KV,
+    DP_BUDGET_BUFFERS,
+    DP_BUDGET_WEIGHTS,
+    DP_BUDGET_USE_COUNT
+} dp_budget_use;
 
 typedef struct dp_budget {
     dp_mutex lock; /* guards all below; taken last */
@@ -32,5 +39,6 @@ const char *dp_budget_use_text(dp_budget_use use); /* "keys and values (--ctx)" 
  * available memory and cgroup room, less a reserve of max(512 MiB, 10 %) that
  * *reserve_bytes states. */
 uint64_t dp_budget_auto(uint64_t *reserve_bytes);
+uint64_t dp_budget_auto_from(const dp_sysmem *memory, uint64_t *reserve_bytes); /* pure */
 
 #endif

@@ -1,7 +1,12 @@
 /* policy.h - who leaves when room is needed: pure functions over counters.
  *
- * A policy gives each resident page a score; the lowest leaves. It sees nothing
- * but the page's counters, so that a recorded trace can be replayed against it.
+ * A policy gives each resident page a score; the lowest leaves, and of equal ones
+ * the page used longer ago. It sees nothing but the page's counters, so that a
+ * recorded trace can be replayed against it.
+ *
+ * A score changes by touching alone: time may pass for all pages, but must not
+ * reorder two that nobody touches. So pages wait in a heap and are never scored
+ * again. (Exponential aging is such a policy: see policy.c.)
  */
 #ifndef DP_TIER_POLICY_H
 #define DP_TIER_POLICY_H
@@ -18,12 +23,15 @@ typedef struct dp_policy {
     const char *name; /* "lru", "lfru" */
     /* A demand at `tick` (one tick a step of the model). */
     void (*touch)(dp_page_heat *heat, uint64_t tick);
-    /* Lower leaves first. */
-    double (*score)(const dp_page_heat *heat, uint64_t tick);
+    /* Lower leaves first. Finite. */
+    double (*score)(const dp_page_heat *heat);
 } dp_policy;
 
 extern const dp_policy dp_policy_lru;
-extern const dp_policy dp_policy_lfru; /* frequency with exponential aging, recency breaks ties */
+extern const dp_policy dp_policy_lfru; /* frequency with exponential aging */
+
+/* A demand half as old as this counts ... see policy.c for how it was chosen. */
+#define DP_POLICY_HALF_LIFE_TICKS 256.0
 
 const dp_policy *dp_policy_find(const char *name); /* NULL: unknown */
 

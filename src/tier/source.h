@@ -4,8 +4,11 @@
  *          own files (source_file.c), a cache, a swarm. The tier asks for ranges
  *          and is called back; it does not know who answers.
  *
- * Threads  submit, promote, cancel: any. `done` runs on a thread of the source,
- *          which holds no lock of its own then; it may submit.
+ * Threads  submit, promote, cancel: any; they are called under the tier's lock and
+ *          wait for nothing. `done` runs on a thread of the source (in close, on
+ *          the caller's), never from inside submit, promote or cancel, with no
+ *          lock of the source held; it may submit. The source does not touch a
+ *          read again once it has called its `done`.
  */
 #ifndef DP_TIER_SOURCE_H
 #define DP_TIER_SOURCE_H
@@ -16,7 +19,8 @@
 typedef struct dp_source dp_source;
 
 /* How a range lies in the memory it is read into: `lead` bytes of slack, the
- * data, and slack up to `room` bytes (sectors, for direct reads). */
+ * data, and slack up to `room` bytes (sectors, for direct reads). The same range
+ * always fits the same way. */
 typedef struct dp_source_fit {
     uint32_t lead;
     uint64_t room;
@@ -24,22 +28,27 @@ typedef struct dp_source_fit {
 
 typedef struct dp_source_read {
     /* the caller fills these and keeps the struct alive until done */
-    uint32_t file_index;  /* part of a split model */
-    uint64_t offset;      /* of the data in that file */
+    uint32_t file_index; /* part of a split model */
+    uint64_t offset;     /* of the data in that file */
     uint64_t size;
-    void *room;           /* [fit.room] bytes, page aligned: data arrives at room + lead */
-    bool is_prefetch;     /* served below every demand read */
-    void (*done)(struct dp_source_read *read, const dp_error *error); /* NULL: all bytes are there */
+    void *room;       /* [fit.room] bytes: data arrives at room + lead. Aligned to 4096 where
+                             fit.room is a multiple of it, else to 64 */
+    bool is_prefetch; /* served below every demand read */
+    void (*done)(struct dp_source_read *read,
+                 const dp_error *error); /* NULL: all bytes are there */
     void *user;
-    void *_source[16];    /* the source's own */
+    void *_source[16]; /* the source's own */
 } dp_source_read;
 
 typedef struct dp_source_ops {
     dp_source_fit (*fit)(dp_source *s, uint32_t file_index, uint64_t offset, uint64_t size);
-    void (*submit)(dp_source *s, dp_source_read *read);  /* never fails: errors reach done */
-    void (*promote)(dp_source *s, dp_source_read *read); /* a prefetch somebody waits for now */
-    bool (*cancel)(dp_source *s, dp_source_read *read);  /* false: too late; done runs in any case */
-    void (*close)(dp_source *s);                         /* every done has run when it returns */
+    void (*submit)(dp_source *s, dp_source_read *read); /* never fails: errors reach done */
+    void (*promote)(dp_source *s,
+                    dp_source_read *read); /* somebody waits for it now; harmless if so before */
+    /* True: taken back before any byte was asked for, and done never runs. False: done
+     * runs, with DP_E_CANCELED soon or as if nothing had been said. */
+    bool (*cancel)(dp_source *s, dp_source_read *read);
+    void (*close)(dp_source *s); /* every done has run when it returns */
 } dp_source_ops;
 
 struct dp_source {

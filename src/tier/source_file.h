@@ -10,17 +10,18 @@
 #include "base/aio.h"
 #include "tier/source.h"
 
-#define DP_SOURCE_DIRECT_MIN ((uint64_t)128 << 10) /* below, widening to sectors costs > 6 % memory */
+#define DP_SOURCE_DIRECT_MIN                                                                       \
+    ((uint64_t)128 << 10) /* below, widening to sectors costs > 6 % memory */
 
 typedef enum dp_io_mode { DP_IO_AUTO, DP_IO_DIRECT, DP_IO_BUFFERED } dp_io_mode;
 
 typedef struct dp_source_file_config {
     const char *const *paths; /* [file_count], borrowed for the call */
     uint32_t file_count;
-    dp_io_mode mode;          /* DIRECT widens every range and fails where the file system can't */
+    dp_io_mode mode; /* DIRECT widens every range and fails where the file system can't */
     dp_aio_engine engine;
-    uint32_t depth;           /* reads with the system at a time */
-    uint64_t request_max;     /* longer ranges are split into requests of this size */
+    uint32_t depth;       /* reads with the system at a time */
+    uint64_t request_max; /* longer ranges are split into requests of this size */
 } dp_source_file_config;
 
 /* Owned: s->ops->close. DP_E_NOTFOUND, DP_E_IO, DP_E_UNSUPPORTED, DP_E_NOMEM. */

@@ -13,10 +13,12 @@
  *       never written after loading.
  *   (2) evict needs leases == 0 and the page not pinned.
  *   (3) one load per page at a time; all who want it share it.
- *   (4) bytes of all slots (loading, resident, free but kept) <= budget_bytes.
+ *   (4) bytes of all slots (loading, resident, free but kept) <= budget_bytes; after a
+ *       smaller budget was set, as soon as leases and loads that hold more have ended.
  *   (5) a failed load leaves no slot behind and reaches everyone who waits.
- *   (6) demand is served before prefetch; a prefetch never evicts a page used in
- *       the last step and never takes the last room a demand could need.
+ *   (6) demand is served before prefetch; a prefetch never evicts a page used (or
+ *       prefetched) in this step or the last, leaves room for the largest page a
+ *       demand could need, and gives its own room back when a demand waits for it.
  *
  * Hits     A page is a hit when it is RESIDENT at the moment it is wanted, a
  *          prefetch hit when a prefetch for it is in flight or brought it in
@@ -25,6 +27,8 @@
  * Waiting  Whoever holds a lease while waiting for another needs both to fit. A
  *          batch asks for nothing but one page's room at a time to make
  *          progress: leases of a batch should be released as they are used.
+ *          Pages that wait for room get it in the order they were wanted, over
+ *          all batches (the argument why nobody waits for ever: tier_load.c).
  *
  * Threads  Any; one lock inside, never held across I/O.
  */
@@ -32,6 +36,7 @@
 #define DP_TIER_TIER_H
 
 #include "base/clock.h"
+#include "tier/list.h"
 #include "tier/policy.h"
 #include "tier/source.h"
 
@@ -39,9 +44,9 @@ typedef struct dp_tier dp_tier;
 typedef uint32_t dp_page_id;
 
 #define DP_PAGE_NONE      UINT32_MAX
-#define DP_PAGE_PARTS_MAX 24      /* a dense layer of DeepSeek-V3 has 13 tensors */
+#define DP_PAGE_PARTS_MAX 24 /* a dense layer of DeepSeek-V3 has 13 tensors */
 #define DP_PAGES_MAX      (1u << 22)
-#define DP_TIER_BATCH_MAX 4096    /* pages in one want: experts of a layer */
+#define DP_TIER_BATCH_MAX 4096 /* pages in one want: experts of a layer */
 
 typedef enum dp_page_kind { DP_PAGE_ALWAYS, DP_PAGE_EXPERT, DP_PAGE_KIND_COUNT } dp_page_kind;
 
@@ -58,10 +63,10 @@ typedef struct dp_page_desc {
 } dp_page_desc;
 
 typedef struct dp_tier_config {
-    uint64_t budget_bytes;   /* for slots */
+    uint64_t budget_bytes; /* for slots */
     const dp_policy *policy;
-    dp_source *source;       /* borrowed; outlives the tier */
-    const dp_clock *clock;   /* borrowed */
+    dp_source *source;     /* borrowed; outlives the tier */
+    const dp_clock *clock; /* borrowed */
 } dp_tier_config;
 
 typedef struct dp_lease {
@@ -79,19 +84,24 @@ dp_status dp_tier_add_page(dp_tier *tier, const dp_page_desc *desc, dp_page_id *
 uint64_t dp_tier_page_bytes(const dp_tier *tier, dp_page_id page); /* slot bytes it takes */
 size_t dp_tier_page_count(const dp_tier *tier);
 
-/* Loads pages and keeps them for the tier's life; progress is called on the
- * calling thread with bytes done of bytes in all, and returns false to cancel.
- * DP_E_BUDGET when they do not fit together, DP_E_IO ..., DP_E_CANCELED. */
+/* Loads pages and keeps them for the tier's life; progress (may be NULL) is called on
+ * the calling thread with bytes done of bytes in all, and returns false to cancel.
+ * Nothing is pinned then. DP_E_BUDGET when they do not fit together with the largest
+ * page that stays unpinned, DP_E_NOMEM, DP_E_IO ..., DP_E_CANCELED. */
 dp_status dp_tier_pin(dp_tier *tier, const dp_page_id *pages, size_t count,
                       bool (*progress)(void *user, uint64_t done, uint64_t total), void *user,
                       dp_error *err);
 
-/* A set of pages wanted together: hits first, then arrivals as they complete. */
+/* A set of pages wanted together: hits first, then arrivals as they complete. Not
+ * moved between want and end. One thread at a time. */
 typedef struct dp_tier_batch {
-    dp_tier *_tier;
+    dp_tier *_tier; /* NULL: not begun */
     const dp_page_id *_pages;
-    size_t _count, _served, _started;
+    size_t _count, _served;
     uint8_t *_state; /* [count] */
+    size_t _failed_index;
+    dp_error _error; /* the first page that failed ends the batch */
+    dp_link _link;
 } dp_tier_batch;
 
 /* Begins a batch: counts hits and misses, leases the hits, starts loading the
@@ -102,18 +112,23 @@ dp_status dp_tier_want(dp_tier *tier, const dp_page_id *pages, size_t count, uin
                        dp_tier_batch *batch, dp_error *err);
 
 /* The next ready page: *index is its place in pages. Waits at most timeout_ns
- * (DP_E_TIMEOUT). DP_E_NOTFOUND when all were served: ordinary. A page that
- * could not be loaded is an error that says why. */
+ * (DP_E_TIMEOUT; ask again). DP_E_NOTFOUND, without a sentence, when all were
+ * served: ordinary. The first page that could not be loaded ends the batch: the
+ * error says why, *index which, and further calls repeat it. */
 dp_status dp_tier_next(dp_tier_batch *batch, dp_lease *lease, size_t *index, uint64_t timeout_ns,
                        dp_error *err);
 void dp_tier_release(dp_tier *tier, dp_lease *lease);
-void dp_tier_batch_end(dp_tier_batch *batch); /* returns what was not served; always call it */
+/* Returns what was not served; leases stay. Always call it: after a failed want, and
+ * twice, it does nothing. */
+void dp_tier_batch_end(dp_tier_batch *batch);
 
 /* One page, waiting: want, next, end. */
 dp_status dp_tier_acquire(dp_tier *tier, dp_page_id page, dp_lease *lease, uint64_t timeout_ns,
                           dp_error *err);
 
-/* Hints: starts loads on idle bandwidth and free or evictable room. Never fails. */
+/* Hints: starts loads on idle bandwidth and free or evictable room (6). Never fails;
+ * a hint that cannot be followed now is dropped. One that nobody wanted by the end
+ * of the next step is canceled if it still loads. */
 void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count);
 
 /* A new step of the model: the policies' clock. */
@@ -123,17 +138,18 @@ void dp_tier_tick(dp_tier *tier);
  * leases end. DP_E_BUDGET when pinned pages and the largest page do not fit. */
 dp_status dp_tier_set_budget(dp_tier *tier, uint64_t budget_bytes, dp_error *err);
 
-#define DP_TIER_LATENCY_BUCKETS 64 /* quarter powers of two from 1 us: histogram of page loads */
+#define DP_TIER_LATENCY_BUCKETS 128 /* quarter powers of two from 1 us to over an hour */
 
 typedef struct dp_tier_stats {
     uint64_t budget_bytes, slot_bytes, slot_bytes_max, pinned_bytes;
-    uint64_t page_count, resident_count;
+    uint64_t page_count, resident_count, lease_count;
     uint64_t expert_hits, expert_misses, expert_prefetch_hits;
-    uint64_t always_hits, always_misses;
+    uint64_t always_hits, always_misses, always_prefetch_hits;
     uint64_t loads, load_failures, evictions;
-    uint64_t read_bytes;              /* data bytes that arrived, all sources */
-    uint64_t prefetch_useful_bytes, prefetch_wasted_bytes;
-    uint64_t wait_ns;                 /* callers waited for pages */
+    uint64_t read_bytes;                       /* data bytes that arrived, all sources */
+    uint64_t prefetch_useful_bytes;            /* of pages wanted after all */
+    uint64_t prefetch_wasted_bytes;            /* that arrived, and left unused */
+    uint64_t wait_ns;                          /* callers waited for pages */
     uint64_t latency[DP_TIER_LATENCY_BUCKETS]; /* demand loads by time from want to resident */
 } dp_tier_stats;
 

@@ -1,0 +1,69 @@
+#include "tier/policy.h"
+
+#include "testing/check.h"
+
+#define H ((uint64_t)DP_POLICY_HALF_LIFE_TICKS)
+
+/* Two pages used at these ticks; which one leaves first? -1: the first, 0: neither, 1: the second. */
+static void test_who_leaves(void **unused)
+{
+    static const struct {
+        const char *policy;
+        uint64_t a[6], b[6]; /* ticks, ended by 0 */
+        int wanted;
+    } rows[] = {
+        { "lru", { 1, 2, 3, 4, 0 }, { 5, 0 }, -1 }, { "lru", { 7, 0 }, { 5, 6, 0 }, 1 },
+        { "lru", { 5, 0 }, { 2, 5, 0 }, 0 },        { "lfru", { 1, 2, 3, 4, 0 }, { 5, 0 }, 1 },
+        { "lfru", { 4, 0 }, { 5, 0 }, -1 },         { "lfru", { 1, 1 + H, 0 }, { 1 + H, 0 }, 1 },
+        { "lfru", { 1, 1, 0 }, { H, 0 }, 1 },      /* twice, a little less than a half-life ago */
+        { "lfru", { 1, 1, 0 }, { H + 2, 0 }, -1 }, /* a little more */
+    };
+
+    for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
+        const dp_policy *policy = dp_policy_find(rows[i].policy);
+        dp_page_heat a = { 0 };
+        dp_page_heat b = { 0 };
+        double difference;
+
+        for (int j = 0; rows[i].a[j]; j++)
+            policy->touch(&a, rows[i].a[j]);
+        for (int j = 0; rows[i].b[j]; j++)
+            policy->touch(&b, rows[i].b[j]);
+        difference = policy->score(&a) - policy->score(&b);
+        CHECK((difference > 0) - (difference < 0) == rows[i].wanted, "row %zu: %g", i, difference);
+    }
+}
+
+static void test_find(void **unused)
+{
+    CHECK(dp_policy_find("lru") == &dp_policy_lru, "lru");
+    CHECK(dp_policy_find("lfru") == &dp_policy_lfru, "lfru");
+    CHECK(dp_policy_find("fifo") == NULL, "fifo");
+}
+
+/* Scores stay finite and ordered over any run. */
+static void test_long_runs(void **unused)
+{
+    dp_page_heat often = { 0 };
+    dp_page_heat once = { 0 };
+    uint64_t tick = 0;
+
+    for (; tick < 1000000; tick++)
+        dp_policy_lfru.touch(&often, tick);
+    dp_policy_lfru.touch(&once, tick);
+    CHECK(often.frequency > H && often.frequency < 2 * H, "%g", (double)often.frequency);
+    CHECK(dp_policy_lfru.score(&often) > dp_policy_lfru.score(&once), "popular");
+    dp_policy_lfru.touch(&once, tick + 20 * H);
+    CHECK(dp_policy_lfru.score(&often) < dp_policy_lfru.score(&once), "forgotten");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_who_leaves),
+        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_long_runs),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,396 @@
+#include "tier/source_file.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "base/thread.h"
+#include "testing/check.h"
+
+#define FILE_BYTES (3 * DP_MIB + 1234) /* ends inside a sector */
+#define READ_COUNT 24
+
+static char path[] = "/tmp/doppler-source-XXXXXX";
+static uint8_t *content; /* [FILE_BYTES] */
+
+static int make_file(void **unused)
+{
+    dp_rng rng;
+    int fd = mkstemp(path);
+
+    content = malloc(FILE_BYTES);
+    dp_rng_init(&rng, 7);
+    for (size_t i = 0; i < FILE_BYTES; i++)
+        content[i] = (uint8_t)dp_rng_u64(&rng);
+    if (fd < 0 || write(fd, content, FILE_BYTES) != (ssize_t)FILE_BYTES)
+        return -1;
+    return close(fd);
+}
+
+static int remove_file(void **unused)
+{
+    free(content);
+    return unlink(path);
+}
+
+/* Counts what ended; waits for all of it. */
+typedef struct gate {
+    dp_mutex lock;
+    dp_cond changed;
+    uint32_t ended_count;
+} gate;
+
+typedef struct item {
+    dp_source_read read;
+    dp_source_fit fit;
+    gate *gate;
+    dp_error error;
+    bool is_canceled;
+} item;
+
+static void item_done(dp_source_read *read, const dp_error *error)
+{
+    item *item = read->user;
+
+    if (error)
+        item->error = *error;
+    dp_mutex_lock(&item->gate->lock);
+    item->gate->ended_count++;
+    dp_cond_broadcast(&item->gate->changed);
+    dp_mutex_unlock(&item->gate->lock);
+}
+
+static void gate_wait(gate *gate, uint32_t count)
+{
+    dp_mutex_lock(&gate->lock);
+    while (gate->ended_count < count)
+        dp_cond_wait(&gate->changed, &gate->lock);
+    dp_mutex_unlock(&gate->lock);
+}
+
+static void item_submit(item *item, gate *gate, dp_source *s, uint64_t offset, uint64_t size)
+{
+    *item = (struct item){ .gate = gate, .fit = s->ops->fit(s, 0, offset, size) };
+    item->read = (dp_source_read){ .offset = offset, .size = size, .done = item_done };
+    item->read.user = item;
+    item->read.room = dp_map_acquire(item->fit.room);
+    s->ops->submit(s, &item->read);
+}
+
+static bool item_has_data(const item *item)
+{
+    return !memcmp((uint8_t *)item->read.room + item->fit.lead, content + item->read.offset,
+                   item->read.size);
+}
+
+static void item_free(item *item)
+{
+    dp_map_release(item->read.room, item->fit.room);
+}
+
+static void gate_init(gate *gate)
+{
+    *gate = (struct gate){ .ended_count = 0 };
+    dp_mutex_init(&gate->lock);
+    dp_cond_init(&gate->changed);
+}
+
+static void gate_deinit(gate *gate)
+{
+    dp_cond_deinit(&gate->changed);
+    dp_mutex_deinit(&gate->lock);
+}
+
+static dp_status open_source(dp_source **out, dp_io_mode mode, dp_aio_engine engine, uint32_t depth,
+                             dp_error *err)
+{
+    static const char *const paths[] = { path };
+    dp_source_file_config config = { paths, 1, mode, engine, depth, 64 * DP_KIB };
+
+    return dp_source_file_open(out, &config, err);
+}
+
+static const struct {
+    const char *name;
+    dp_io_mode mode;
+    dp_aio_engine engine;
+    uint32_t depth;
+} ways[] = {
+    { "file (io_uring, direct)", DP_IO_DIRECT, DP_AIO_URING, 8 },
+    { "file (io_uring, buffered)", DP_IO_BUFFERED, DP_AIO_URING, 8 },
+    { "file (io_uring, auto)", DP_IO_AUTO, DP_AIO_URING, 1 },
+    { "file (threads, direct)", DP_IO_DIRECT, DP_AIO_THREADS, 4 },
+    { "file (threads, buffered)", DP_IO_BUFFERED, DP_AIO_THREADS, 1 },
+    { "file (threads, auto)", DP_IO_AUTO, DP_AIO_THREADS, 3 },
+};
+
+/* False, with a note, where this system or file system lacks a way. */
+static bool open_way(dp_source **s, size_t way)
+{
+    dp_error err;
+    dp_status st = open_source(s, ways[way].mode, ways[way].engine, ways[way].depth, &err);
+
+    if (st == DP_E_UNSUPPORTED) {
+        fprintf(stderr, "skipped: %s: %s\n", ways[way].name, err.text);
+        return false;
+    }
+    CHECK_OK(st, err);
+    CHECK(!strcmp((*s)->name, ways[way].name), "%s is not %s", (*s)->name, ways[way].name);
+    return true;
+}
+
+static void test_data(void **unused)
+{
+    for (size_t way = 0; way < DP_ARRAY_LEN(ways); way++) {
+        item items[READ_COUNT];
+        dp_source *s;
+        dp_rng rng;
+        gate gate;
+
+        if (!open_way(&s, way))
+            continue;
+        gate_init(&gate);
+        dp_rng_init(&rng, way);
+        for (size_t i = 0; i < READ_COUNT; i++) {
+            uint64_t size = 1 + dp_rng_below(&rng, i % 3 ? 5000 : DP_MIB);
+            uint64_t offset = dp_rng_below(&rng, FILE_BYTES - size + 1);
+            if (i == 0)
+                offset = FILE_BYTES - size; /* the last sector of the file is not whole */
+            item_submit(&items[i], &gate, s, offset, size);
+        }
+        gate_wait(&gate, READ_COUNT);
+        for (size_t i = 0; i < READ_COUNT; i++) {
+            CHECK_OK(items[i].error.status, items[i].error);
+            CHECK(item_has_data(&items[i]), "%s: read %zu", ways[way].name, i);
+            item_free(&items[i]);
+        }
+        s->ops->close(s);
+        gate_deinit(&gate);
+    }
+}
+
+static void test_fit(void **unused)
+{
+    static const struct {
+        dp_io_mode mode;
+        uint64_t offset, size;
+        uint32_t lead;
+        uint64_t room;
+    } rows[] = {
+        { DP_IO_BUFFERED, 5, 10, 0, 10 },
+        { DP_IO_BUFFERED, 5, DP_MIB, 0, DP_MIB },
+        { DP_IO_DIRECT, 0, 4096, 0, 4096 },
+        { DP_IO_DIRECT, 5, 10, 5, 4096 },
+        { DP_IO_DIRECT, 4095, 2, 4095, 8192 },
+        { DP_IO_DIRECT, 8192 + 64, DP_MIB, 64, DP_MIB + 4096 },
+        { DP_IO_AUTO, 5, DP_SOURCE_DIRECT_MIN - 1, 0, DP_SOURCE_DIRECT_MIN - 1 },
+        { DP_IO_AUTO, 5, DP_SOURCE_DIRECT_MIN, 5, DP_SOURCE_DIRECT_MIN + 4096 },
+    };
+
+    for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
+        dp_source *s;
+        dp_source_fit fit;
+        dp_error err;
+
+        if (open_source(&s, DP_IO_DIRECT, DP_AIO_AUTO, 1, &err) == DP_E_UNSUPPORTED) {
+            fprintf(stderr, "skipped: %s\n", err.text);
+            return;
+        }
+        s->ops->close(s);
+        CHECK_OK(open_source(&s, rows[i].mode, DP_AIO_AUTO, 1, &err), err);
+        fit = s->ops->fit(s, 0, rows[i].offset, rows[i].size);
+        CHECK(fit.lead == rows[i].lead && fit.room == rows[i].room, "row %zu: %u %llu", i, fit.lead,
+              (unsigned long long)fit.room);
+        s->ops->close(s);
+    }
+}
+
+static void test_file_ends_early(void **unused)
+{
+    for (size_t way = 0; way < DP_ARRAY_LEN(ways); way++) {
+        dp_source *s;
+        gate gate;
+        item item;
+
+        if (!open_way(&s, way))
+            continue;
+        gate_init(&gate);
+        item_submit(&item, &gate, s, FILE_BYTES - 200000, 200001);
+        gate_wait(&gate, 1);
+        CHECK(item.error.status == DP_E_IO && strstr(item.error.text, "ends early") &&
+                  strstr(item.error.text, path) && strstr(item.error.text, "byte 2946962:"),
+              "%s: %s", ways[way].name, item.error.text);
+        item_free(&item);
+        s->ops->close(s);
+        gate_deinit(&gate);
+    }
+}
+
+static void test_read_fails(void **unused)
+{
+    for (size_t way = 0; way < DP_ARRAY_LEN(ways); way++) {
+        for (uint64_t visit = 0;; visit++) {
+            dp_source *s;
+            gate gate;
+            item item;
+            uint64_t failed_count;
+
+            if (!open_way(&s, way))
+                break;
+            gate_init(&gate);
+            dp_fault_arm(DP_FAULT_AIO_READ, visit, 1);
+            item_submit(&item, &gate, s, 777, 300000);
+            gate_wait(&gate, 1);
+            failed_count = dp_fault_disarm(DP_FAULT_AIO_READ);
+            if (failed_count) {
+                CHECK(item.error.status == DP_E_IO, "%d", item.error.status);
+                CHECK(strstr(item.error.text, path) && strstr(item.error.text, "error"), "%s",
+                      item.error.text);
+            } else {
+                CHECK(item.error.status == DP_OK && item_has_data(&item), "%s", item.error.text);
+            }
+            item_free(&item);
+            s->ops->close(s);
+            gate_deinit(&gate);
+            if (!failed_count)
+                break;
+        }
+    }
+}
+
+static void test_short_reads(void **unused)
+{
+    for (size_t way = 0; way < DP_ARRAY_LEN(ways); way++) {
+        dp_source *s;
+        gate gate;
+        item item;
+
+        if (!open_way(&s, way))
+            continue;
+        gate_init(&gate);
+        dp_fault_arm(DP_FAULT_AIO_SHORT, 0, 5);
+        item_submit(&item, &gate, s, 999, 400000);
+        gate_wait(&gate, 1);
+        CHECK(dp_fault_disarm(DP_FAULT_AIO_SHORT) == 5, "short reads happened");
+        CHECK(item.error.status == DP_OK && item_has_data(&item), "%s: %s", ways[way].name,
+              item.error.text);
+        item_free(&item);
+        s->ops->close(s);
+        gate_deinit(&gate);
+    }
+}
+
+/* Whatever was canceled when, each read ends exactly once or was taken back, and those
+ * that succeeded have their data. */
+static void test_cancel_and_promote(void **unused)
+{
+    for (size_t way = 0; way < DP_ARRAY_LEN(ways); way++) {
+        item items[READ_COUNT];
+        uint32_t taken_count = 0;
+        dp_source *s;
+        gate gate;
+
+        if (!open_way(&s, way))
+            continue;
+        gate_init(&gate);
+        for (size_t i = 0; i < READ_COUNT; i++) {
+            uint64_t offset = i * 100000;
+            items[i] = (item){ .gate = &gate, .fit = s->ops->fit(s, 0, offset, 300000) };
+            items[i].read = (dp_source_read){ .offset = offset, .size = 300000 };
+            items[i].read.is_prefetch = i % 2;
+            items[i].read.done = item_done;
+            items[i].read.user = &items[i];
+            items[i].read.room = dp_map_acquire(items[i].fit.room);
+            s->ops->submit(s, &items[i].read);
+        }
+        for (size_t i = READ_COUNT - 8; i < READ_COUNT; i++) {
+            s->ops->promote(s, &items[i].read);
+            items[i].is_canceled = s->ops->cancel(s, &items[i].read);
+            taken_count += items[i].is_canceled;
+        }
+        gate_wait(&gate, READ_COUNT - taken_count);
+        for (size_t i = 0; i < READ_COUNT; i++) {
+            if (!items[i].is_canceled)
+                CHECK(items[i].error.status == DP_E_CANCELED ? i >= READ_COUNT - 8
+                                                             : item_has_data(&items[i]),
+                      "%s: read %zu: %s", ways[way].name, i, items[i].error.text);
+            item_free(&items[i]);
+        }
+        s->ops->close(s);
+        CHECK(gate.ended_count == READ_COUNT - taken_count, "%u", gate.ended_count);
+        gate_deinit(&gate);
+    }
+}
+
+static void test_close_ends_reads(void **unused)
+{
+    for (size_t way = 0; way < DP_ARRAY_LEN(ways); way++) {
+        item items[READ_COUNT];
+        dp_source *s;
+        gate gate;
+
+        if (!open_way(&s, way))
+            continue;
+        gate_init(&gate);
+        for (size_t i = 0; i < READ_COUNT; i++)
+            item_submit(&items[i], &gate, s, i * 1000, 500000);
+        s->ops->close(s);
+        CHECK(gate.ended_count == READ_COUNT, "%s: %u", ways[way].name, gate.ended_count);
+        for (size_t i = 0; i < READ_COUNT; i++) {
+            CHECK(items[i].error.status == DP_E_CANCELED || item_has_data(&items[i]), "%s",
+                  items[i].error.text);
+            item_free(&items[i]);
+        }
+        gate_deinit(&gate);
+    }
+}
+
+static void test_open_fails(void **unused)
+{
+    static const char *const missing[] = { path, "/nowhere/model.gguf" };
+    dp_source_file_config config = { missing, 2, DP_IO_AUTO, DP_AIO_THREADS, 2, DP_MIB };
+    dp_mem_stats before;
+    dp_mem_stats after;
+    dp_source *s;
+    dp_error err;
+    dp_status st;
+
+    dp_mem_stats_read(&before);
+    st = dp_source_file_open(&s, &config, &err);
+    CHECK(st == DP_E_NOTFOUND && !s && strstr(err.text, missing[1]), "%s", err.text);
+    config.file_count = 1;
+    config.depth = 0;
+    CHECK(dp_source_file_open(&s, &config, &err) == DP_E_LIMIT, "depth 0");
+    config.depth = 2;
+    for (uint64_t visit = 0;; visit++) {
+        dp_fault_arm(DP_FAULT_MEM, visit, 1);
+        st = dp_source_file_open(&s, &config, &err);
+        if (!dp_fault_disarm(DP_FAULT_MEM))
+            break;
+        CHECK(st == DP_E_NOMEM && !s && err.text[0], "visit %d: %d", (int)visit, st);
+        dp_mem_stats_read(&after);
+        CHECK(!memcmp(&before, &after, sizeof before), "visit %d leaks", (int)visit);
+    }
+    CHECK_OK(st, err);
+    s->ops->close(s);
+    dp_mem_stats_read(&after);
+    CHECK(!memcmp(&before, &after, sizeof before), "close leaks");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_data),
+        cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_file_ends_early),
+        cmocka_unit_test(test_read_fails),
+        cmocka_unit_test(test_short_reads),
+        cmocka_unit_test(test_cancel_and_promote),
+        cmocka_unit_test(test_close_ends_reads),
+        cmocka_unit_test(test_open_fails),
+    };
+
+    return cmocka_run_group_tests(tests, make_file, remove_file);
+}

@@ -1,0 +1,100 @@
+/* tier_impl.h - the tier's inside, shared by tier*.c and by nobody else.
+ *
+ * Files    tier.c        pages, pins, budget, ticks: the slow calls
+ *          tier_batch.c  wants, waiting, leases
+ *          tier_load.c   room, eviction, loads, prefetch
+ *          tier_stats.c  counters and latencies
+ *          tier_check.c  the invariants as a function, for tests
+ */
+#ifndef DP_TIER_TIER_IMPL_H
+#define DP_TIER_TIER_IMPL_H
+
+#include "base/thread.h"
+#include "tier/page.h"
+
+/* What became of a want. */
+typedef enum dp_want { DP_WANT_HIT, DP_WANT_PREFETCH_HIT, DP_WANT_MISS, DP_WANT_COUNT } dp_want;
+
+/* dp_tier_batch._state: what the batch still has coming of a page. */
+typedef enum dp_claim {
+    DP_CLAIM_WAITING, /* counted in want_count; once the page is RESIDENT, in lease_count */
+    DP_CLAIM_LEASED,  /* a hit: counted in lease_count */
+    DP_CLAIM_SERVED,  /* its lease is the caller's */
+    DP_CLAIM_FAILED   /* counted nowhere */
+} dp_claim;
+
+typedef struct dp_load {
+    dp_tier *tier;
+    dp_page *page;
+    bool is_canceled; /* by us: waiters that came later get a new load, not an error */
+    uint32_t pending; /* reads that have not ended */
+    uint32_t ended;   /* bit i: reads[i] has; DP_PAGE_PARTS_MAX bits */
+    uint64_t arrived_bytes;
+    dp_error error;         /* the first */
+    dp_link link;           /* tier->loads, oldest first */
+    dp_source_read reads[]; /* [page->part_count] */
+} dp_load;
+
+_Static_assert(DP_PAGE_PARTS_MAX <= 32, "dp_load.ended has a bit for each part");
+
+struct dp_tier {
+    const dp_policy *policy;
+    dp_source *source;
+    const dp_clock *clock;
+
+    /* Guards all below and the pages. Taken before locks of the source; never
+     * held across I/O or a caller's function. */
+    dp_mutex lock;
+    dp_cond changed; /* a page arrived or failed; a load ended */
+
+    dp_page **pages; /* [page_count] */
+    uint32_t page_count, page_capacity;
+    uint64_t largest_bytes; /* of an unpinned page */
+    uint64_t pinned_bytes;
+
+    dp_slots slots;
+    dp_heap evictable;
+    uint64_t evictable_bytes; /* slot bytes of the pages in it */
+
+    dp_link queue; /* of QUEUED pages, first wanted first */
+    dp_link loads;
+    dp_link batches; /* begun, not ended */
+
+    uint64_t tick;
+    uint64_t use_count;     /* orders demands and prefetches */
+    uint64_t arrival_count; /* orders arrivals */
+    uint64_t lease_count;   /* of all pages */
+    uint64_t wants[DP_PAGE_KIND_COUNT][DP_WANT_COUNT];
+    dp_tier_stats stats; /* what is counted as it happens */
+};
+
+/* All of these: the caller holds tier->lock. */
+
+/* tier_load.c: after anything that may have made room or need of it (a lease or a
+ * load ended, a want, another budget): serves the queue, shrinks to the budget. */
+void dp_tier_settle_locked(dp_tier *tier);
+/* Puts an ABSENT page that is wanted at the end of the queue. */
+void dp_tier_enqueue_locked(dp_tier *tier, dp_page *page);
+/* The page is used now, by demand or prefetch. Not while it may be evicted. */
+void dp_tier_note_use_locked(dp_tier *tier, dp_page *page);
+/* A RESIDENT page without leases waits to be evicted, unless it is pinned. */
+void dp_tier_allow_evict_locked(dp_tier *tier, dp_page *page);
+void dp_tier_forbid_evict_locked(dp_tier *tier, dp_page *page);
+/* Cancels what loads for nobody: of pages last used before `tick_end`. True: at
+ * least one slot was given back at once. */
+bool dp_tier_cancel_unwanted_locked(dp_tier *tier, uint64_t tick_end);
+
+/* tier_batch.c: every batch that waits for the page hears why it will not come. */
+void dp_tier_fail_claims_locked(dp_tier *tier, dp_page *page, const dp_error *error);
+/* As dp_tier_want, without counting hits and misses or touching heat: for pins. */
+dp_status dp_tier_want_uncounted(dp_tier *tier, const dp_page_id *pages, size_t count,
+                                 uint8_t *scratch, dp_tier_batch *batch, dp_error *err);
+
+/* tier_stats.c */
+void dp_tier_count_latency_locked(dp_tier *tier, uint64_t ns);
+
+/* tier_check.c: stops the program where an invariant of tier.h or page.h does not
+ * hold. Takes the lock; slow. Any thread, between calls. */
+void dp_tier_check(dp_tier *tier);
+
+#endif

@@ -1,0 +1,375 @@
+/* Room and loads: who waits, who leaves, what is read.
+ *
+ * Why nobody waits for ever. Suppose a caller waits in dp_tier_next and no page
+ * of its batch is ready. Then its page loads, which ends, or is queued. Look at
+ * the first page of the queue, which is served before all others.
+ *
+ *   - Its batch was refused unless it fits beside the pinned pages alone, and
+ *     neither pinning nor shrinking may break that. So it lacks room only while
+ *     other slots are leased or loading.
+ *   - Loads end. Those that nobody waits for are canceled on the spot.
+ *   - Leases are of two kinds. Those a batch has not been served yet are handed
+ *     out before that batch may wait: whoever waits in next holds none, and two
+ *     batches cannot block each other by them. Those the caller has been served
+ *     are in use and end with the use - unless the caller keeps them while it
+ *     waits, which tier.h allows only to those for whom both fit.
+ *   - When the last of them ends, settle runs and serves the first page.
+ *
+ * A page that came for a batch is leased to it at once and so cannot be evicted
+ * before the batch saw it: every page is loaded once for each time it is wanted
+ * at most, and no two batches can steal room from each other in turns. */
+#include "base/assert.h"
+#include "base/mem.h"
+#include "base/status.h"
+#include "tier/tier_impl.h"
+
+/* A kept slot may be larger than the page by this part of it. It covers how sectors
+ * widen ranges differently; tensors of another type shall not waste the budget. */
+#define SLACK_PART 16
+
+void dp_tier_enqueue_locked(dp_tier *tier, dp_page *page)
+{
+    page->state = DP_PAGE_QUEUED;
+    dp_link_insert(&tier->queue, &page->queue_link);
+}
+
+void dp_tier_note_use_locked(dp_tier *tier, dp_page *page)
+{
+    page->tick = tier->tick;
+    page->evict_item.order = ++tier->use_count;
+}
+
+void dp_tier_allow_evict_locked(dp_tier *tier, dp_page *page)
+{
+    dp_page_heat heat = page->heat;
+
+    if (page->is_pinned)
+        return;
+    /* What was fetched early stands where it will stand once it is demanded. As
+     * it is, it would be the first to leave. */
+    if (page->is_prefetched)
+        tier->policy->touch(&heat, page->tick);
+    page->evict_item.score = tier->policy->score(&heat);
+    dp_heap_add(&tier->evictable, &page->evict_item);
+    tier->evictable_bytes += page->slot->capacity;
+}
+
+void dp_tier_forbid_evict_locked(dp_tier *tier, dp_page *page)
+{
+    dp_heap_remove(&tier->evictable, &page->evict_item);
+    tier->evictable_bytes -= page->slot->capacity;
+}
+
+static void drop_slot_locked(dp_tier *tier, dp_page *page)
+{
+    dp_slots_release(&tier->slots, page->slot);
+    page->slot = NULL;
+    page->is_prefetched = false;
+    page->state = DP_PAGE_ABSENT;
+}
+
+static void evict_locked(dp_tier *tier, dp_page *page)
+{
+    DP_CHECK(page->state == DP_PAGE_RESIDENT && page->lease_count == 0 && !page->is_pinned);
+    dp_tier_forbid_evict_locked(tier, page);
+    if (page->is_prefetched)
+        tier->stats.prefetch_wasted_bytes += page->data_bytes;
+    tier->stats.evictions++;
+    drop_slot_locked(tier, page);
+}
+
+static dp_page *page_of(dp_heap_item *item)
+{
+    return DP_LISTED(item, dp_page, evict_item);
+}
+
+/* Not used, nor fetched early, in this step or the last: what a prefetch may evict (6). */
+static bool is_idle(const dp_tier *tier, const dp_page *page)
+{
+    return page->tick + 1 < tier->tick;
+}
+
+/* The page that leaves for a demand, or for a prefetch. Prefetches are few enough for
+ * a scan. NULL: none may. */
+static dp_page *victim_locked(dp_tier *tier, bool is_prefetch)
+{
+    dp_heap *heap = &tier->evictable;
+    dp_heap_item *first = NULL;
+
+    if (!is_prefetch)
+        return heap->count ? page_of(heap->items[0]) : NULL;
+    for (uint32_t i = 0; i < heap->count; i++)
+        if (is_idle(tier, page_of(heap->items[i])) &&
+            (!first || dp_heap_before(heap->items[i], first)))
+            first = heap->items[i];
+    return first ? page_of(first) : NULL;
+}
+
+static uint64_t idle_bytes_locked(dp_tier *tier)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < tier->evictable.count; i++) {
+        dp_page *page = page_of(tier->evictable.items[i]);
+        if (is_idle(tier, page))
+            bytes += page->slot->capacity;
+    }
+    return bytes;
+}
+
+/* Whether evicting what may be evicted would make room. Asked first, so that nothing
+ * leaves in vain. */
+static bool can_have_room_locked(dp_tier *tier, const dp_page *page, bool is_prefetch)
+{
+    uint64_t budget = tier->slots.budget_bytes;
+    uint64_t fixed = tier->slots.used_bytes - tier->evictable_bytes;
+
+    if (!is_prefetch)
+        return fixed + page->bytes <= budget;
+    return fixed + page->bytes + tier->largest_bytes <= budget &&
+           tier->slots.used_bytes - idle_bytes_locked(tier) + page->bytes <= budget;
+}
+
+/* Gives the page a slot, evicting as needed: before reading, because the budget is
+ * promised and not measured. DP_E_BUSY without a sentence; DP_E_NOMEM. */
+static dp_status acquire_slot_locked(dp_tier *tier, dp_page *page, bool is_prefetch, dp_error *err)
+{
+    /* Pinned pages take exactly what was counted for them. */
+    uint64_t slack = page->is_pinned ? 0 : page->bytes / SLACK_PART;
+    dp_status st;
+
+    if (!can_have_room_locked(tier, page, is_prefetch))
+        return DP_E_BUSY;
+    for (;;) {
+        dp_page *victim;
+        st = dp_slots_acquire(&tier->slots, page->bytes, slack, &page->slot);
+        if (st != DP_E_BUSY)
+            break;
+        victim = victim_locked(tier, is_prefetch);
+        DP_CHECK(victim);
+        evict_locked(tier, victim);
+    }
+    if (st) {
+        char name[48];
+        return dp_fail(err, st, "%s: the system has no memory for its %llu bytes",
+                       dp_page_text(name, page), (unsigned long long)page->bytes);
+    }
+    return DP_OK;
+}
+
+/* The page came: who waited for it has it leased before anybody can evict it. */
+static void arrive_locked(dp_tier *tier, dp_page *page)
+{
+    page->state = DP_PAGE_RESIDENT;
+    page->arrival = ++tier->arrival_count;
+    tier->stats.loads++;
+    if (page->want_count == 0) {
+        dp_tier_allow_evict_locked(tier, page);
+        return;
+    }
+    page->lease_count = page->want_count;
+    tier->lease_count += page->want_count;
+    page->want_count = 0;
+    dp_tier_count_latency_locked(tier, dp_clock_now_ns(tier->clock) - page->want_ns);
+}
+
+/* All reads of the load have ended. Frees it. */
+static void end_load_locked(dp_tier *tier, dp_load *load)
+{
+    dp_page *page = load->page;
+
+    dp_link_remove(&load->link);
+    page->load = NULL;
+    if (load->error.status == DP_OK) {
+        arrive_locked(tier, page);
+    } else {
+        if (page->is_prefetched)
+            tier->stats.prefetch_wasted_bytes += load->arrived_bytes;
+        if (!load->is_canceled)
+            tier->stats.load_failures++;
+        drop_slot_locked(tier, page); /* (5) */
+        if (page->want_count && load->is_canceled) {
+            /* Wanted after we gave it up: it was here before all that wait. */
+            page->state = DP_PAGE_QUEUED;
+            dp_link_insert(tier->queue.next, &page->queue_link);
+        } else if (page->want_count) {
+            dp_tier_fail_claims_locked(tier, page, &load->error);
+        }
+    }
+    dp_free(load);
+    dp_cond_broadcast(&tier->changed);
+}
+
+/* A read ended: with its bytes, with an error, or taken back. The first error stays. */
+static void end_read_locked(dp_load *load, uint32_t i, const dp_error *error)
+{
+    DP_CHECK(load->pending > 0 && !(load->ended >> i & 1));
+    load->ended |= 1u << i;
+    load->pending--;
+    if (!error) {
+        load->arrived_bytes += load->reads[i].size;
+        load->tier->stats.read_bytes += load->reads[i].size;
+    } else if (load->error.status == DP_OK) {
+        load->error = *error;
+    }
+}
+
+/* Takes back what the source has not begun; `done` of the rest will run. */
+static void cancel_reads_locked(dp_load *load)
+{
+    static const dp_error canceled = { DP_E_CANCELED, "canceled" };
+    dp_source *source = load->tier->source;
+
+    for (uint32_t i = 0; i < load->page->part_count; i++)
+        if (!(load->ended >> i & 1) && source->ops->cancel(source, &load->reads[i]))
+            end_read_locked(load, i, &canceled);
+}
+
+/* dp_source_read.done */
+static void read_done(dp_source_read *read, const dp_error *error)
+{
+    dp_load *load = read->user;
+    dp_tier *tier = load->tier;
+    bool is_first_error;
+
+    dp_mutex_lock(&tier->lock);
+    is_first_error = error && load->error.status == DP_OK;
+    end_read_locked(load, (uint32_t)(read - load->reads), error);
+    if (is_first_error)
+        cancel_reads_locked(load);
+    if (load->pending == 0) {
+        end_load_locked(tier, load);
+        dp_tier_settle_locked(tier);
+    }
+    dp_mutex_unlock(&tier->lock);
+}
+
+static void submit_locked(dp_tier *tier, dp_load *load, bool is_prefetch)
+{
+    dp_page *page = load->page;
+
+    for (uint32_t i = 0; i < page->part_count; i++) {
+        const dp_page_place *place = &page->places[i];
+        dp_source_read *read = &load->reads[i];
+
+        read->file_index = place->part.file_index;
+        read->offset = place->part.offset;
+        read->size = place->part.size;
+        read->room = page->slot->bytes + place->at;
+        read->is_prefetch = is_prefetch;
+        read->done = read_done;
+        read->user = load;
+        page->data[i] = (const uint8_t *)read->room + place->lead;
+        tier->source->ops->submit(tier->source, read);
+    }
+}
+
+/* ABSENT or QUEUED -> LOADING. The page's state is unchanged on failure: DP_E_BUSY
+ * without a sentence when there is no room now, DP_E_NOMEM. */
+static dp_status start_load_locked(dp_tier *tier, dp_page *page, bool is_prefetch, dp_error *err)
+{
+    size_t size = sizeof(dp_load) + page->part_count * sizeof(dp_source_read);
+    dp_load *load;
+    dp_status st;
+
+    st = acquire_slot_locked(tier, page, is_prefetch, err);
+    if (st)
+        return st;
+    load = dp_alloc_zero(1, size);
+    if (!load) {
+        char name[48];
+        dp_slots_release(&tier->slots, page->slot);
+        page->slot = NULL;
+        return dp_fail(err, DP_E_NOMEM, "%s: no memory for the table of a load",
+                       dp_page_text(name, page));
+    }
+    load->tier = tier;
+    load->page = page;
+    load->pending = page->part_count;
+    dp_link_insert(&tier->loads, &load->link);
+    dp_link_remove(&page->queue_link);
+    page->load = load;
+    page->state = DP_PAGE_LOADING;
+    submit_locked(tier, load, is_prefetch);
+    return DP_OK;
+}
+
+bool dp_tier_cancel_unwanted_locked(dp_tier *tier, uint64_t tick_end)
+{
+    bool is_any_ended = false;
+    dp_link *next;
+
+    for (dp_link *link = tier->loads.next; link != &tier->loads; link = next) {
+        dp_load *load = DP_LISTED(link, dp_load, link);
+        dp_page *page = load->page;
+
+        next = link->next;
+        if (load->is_canceled || page->want_count || page->is_pinned || page->tick >= tick_end)
+            continue;
+        load->is_canceled = true;
+        cancel_reads_locked(load);
+        if (load->pending == 0) {
+            end_load_locked(tier, load);
+            is_any_ended = true;
+        }
+    }
+    return is_any_ended;
+}
+
+/* After the budget became smaller: what may leave leaves, least useful first. */
+static void shrink_locked(dp_tier *tier)
+{
+    uint64_t budget = tier->slots.budget_bytes;
+
+    for (;;) {
+        dp_slots_trim(&tier->slots, budget);
+        if (dp_slots_bytes(&tier->slots) <= budget)
+            return;
+        if (tier->evictable.count)
+            evict_locked(tier, victim_locked(tier, false));
+        else if (!dp_tier_cancel_unwanted_locked(tier, UINT64_MAX))
+            return;
+    }
+}
+
+void dp_tier_settle_locked(dp_tier *tier)
+{
+    DP_ASSERT(dp_mutex_is_held(&tier->lock));
+    shrink_locked(tier);
+    while (!dp_link_is_alone(&tier->queue)) {
+        dp_page *page = DP_LISTED(tier->queue.next, dp_page, queue_link);
+        dp_error error;
+        dp_status st;
+
+        st = start_load_locked(tier, page, false, &error);
+        if (st == DP_E_BUSY) {
+            if (!dp_tier_cancel_unwanted_locked(tier, UINT64_MAX))
+                return;
+        } else if (st) {
+            dp_link_remove(&page->queue_link);
+            page->state = DP_PAGE_ABSENT;
+            tier->stats.load_failures++;
+            dp_tier_fail_claims_locked(tier, page, &error);
+            dp_cond_broadcast(&tier->changed);
+        }
+    }
+}
+
+void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count)
+{
+    dp_mutex_lock(&tier->lock);
+    for (size_t i = 0; i < count; i++) {
+        dp_page *page;
+        DP_CHECK(pages[i] < tier->page_count);
+        page = tier->pages[pages[i]];
+        if (page->state != DP_PAGE_ABSENT)
+            continue;
+        if (!dp_link_is_alone(&tier->queue))
+            break; /* demand waits for room (6) */
+        if (start_load_locked(tier, page, true, NULL) == DP_OK) {
+            page->is_prefetched = true;
+            dp_tier_note_use_locked(tier, page);
+        }
+    }
+    dp_mutex_unlock(&tier->lock);
+}
