@@ -1,0 +1,274 @@
+/* cmd_run.c - doppler run: the model's continuation of a text. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include "app/cli/command.h"
+#include "app/cli/input.h"
+#include "app/cli/interrupt.h"
+#include "app/cli/json_text.h"
+#include "app/cli/load.h"
+#include "app/cli/output.h"
+#include "app/cli/stops.h"
+#include "app/cli/summary.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/status.h"
+#include "base/str.h"
+
+#define TEXT_BYTES_MAX ((size_t)256 << 20) /* a million tokens of long words */
+
+typedef struct run {
+    const dp_args *args;
+    dp_options *options;
+    dp_engine *engine;
+    dp_session *session;
+    dp_output *output;
+    dp_buf text; /* with --json: what would have been printed */
+    char *prompt;
+    size_t prompt_size;
+    uint32_t prompt_count; /* tokens */
+    const char *stops[DP_STOPS_MAX];
+    size_t stop_count;
+    char seed[24];
+    bool is_json;
+    dp_finish finish;
+} run;
+
+/* Text goes out as it comes: somebody is reading along. */
+static bool show_text(void *user, const char *text, size_t size)
+{
+    run *r = user;
+
+    if (r->is_json)
+        return dp_buf_append(&r->text, text, size) == DP_OK;
+    return dp_output_write(r->output, text, size) && dp_output_flush(r->output);
+}
+
+static bool on_text(void *user, const char *text, size_t size)
+{
+    return show_text(user, text, size) && !dp_interrupt_is_seen();
+}
+
+/* With --chat the prompt is one message to an assistant, else plain text. */
+static dp_status encode_prompt(run *r, const dp_vocab *vocab, dp_token **tokens, size_t *count,
+                               dp_error *err)
+{
+    const char *system = dp_args_text(r->args, "system");
+    dp_message messages[2] = { { "system", system } };
+    size_t message_count = system ? 1 : 0, size;
+    char *text = NULL;
+    dp_status st;
+
+    if (!dp_args_flag(r->args, "chat"))
+        return dp_vocab_encode(vocab, r->prompt, r->prompt_size,
+                               DP_ENCODE_SPECIAL | DP_ENCODE_ADD_BOS, tokens, count, err);
+    messages[message_count++] = (dp_message){ "user", r->prompt };
+    st = dp_vocab_render_chat(vocab, NULL, messages, message_count, &text, &size, err);
+    if (!st)
+        st = dp_vocab_encode(vocab, text, size, DP_ENCODE_SPECIAL | DP_ENCODE_ADD_BOS, tokens,
+                             count, err);
+    dp_text_free(text);
+    return st;
+}
+
+static dp_status append_prompt(run *r, dp_error *err)
+{
+    const dp_vocab *vocab;
+    dp_token *tokens = NULL;
+    size_t count = 0;
+    dp_status st;
+
+    st = dp_load_vocab(&vocab, r->engine, r->args, err);
+    if (st)
+        goto done;
+    st = encode_prompt(r, vocab, &tokens, &count, err);
+    if (st)
+        goto done;
+    if (count == 0) {
+        st = dp_fail(err, DP_E_INVALID, "run: the prompt is empty: there is nothing to continue");
+        goto done;
+    }
+    st = dp_session_append(r->session, tokens, count, err);
+    r->prompt_count = (uint32_t)count;
+done:
+    dp_tokens_free(tokens);
+    return st;
+}
+
+static dp_status generate(run *r, dp_error *err)
+{
+    dp_generate how = { .max_tokens = (uint32_t)dp_args_count(r->args, "max-tokens"),
+                        .stops = r->stops,
+                        .stop_count = r->stop_count,
+                        .ignores_stop_tokens = dp_args_flag(r->args, "ignore-eos"),
+                        .shows_special = dp_args_flag(r->args, "special"),
+                        .on_text = on_text,
+                        .user = r };
+    dp_status st;
+
+    if (dp_args_flag(r->args, "echo"))
+        show_text(r, r->prompt, r->prompt_size);
+    st = dp_session_generate(r->session, &how, &r->finish, err);
+    if (st == DP_E_CANCELED) {
+        r->finish = DP_FINISH_CANCELED;
+        st = DP_OK;
+    }
+    if (!st && r->finish == DP_FINISH_CANCELED && dp_interrupt_is_seen())
+        st = DP_E_CANCELED; /* by a person: the text so far still counts */
+    return st;
+}
+
+static dp_status print_json(run *r, const dp_stats *stats, dp_error *err)
+{
+    static const char *const finishes[] = {
+        [DP_FINISH_STOP_TOKEN] = "stop_token",
+        [DP_FINISH_STOP_TEXT] = "stop_text",
+        [DP_FINISH_LENGTH] = "length",
+        [DP_FINISH_CANCELED] = "canceled",
+    };
+    json_t *object = json_object();
+    uint32_t count = dp_session_count(r->session);
+    const char *model = r->args->operands[0];
+    dp_buf line;
+    dp_status st = DP_E_NOMEM;
+
+    dp_buf_init(&line, SIZE_MAX / 2);
+    if (object && !json_object_set_new(object, "text", dp_json_text(r->text.bytes, r->text.size)) &&
+        !json_object_set_new(object, "finish", json_string(finishes[r->finish])) &&
+        !json_object_set_new(object, "model", dp_json_text(model, dp_str_from(model).size)) &&
+        dp_summary_add(object, stats) &&
+        !json_object_set_new(object, "prompt_tokens", json_integer(r->prompt_count)) &&
+        !json_object_set_new(object, "new_tokens", json_integer(count - r->prompt_count)) &&
+        !json_object_set_new(object, "seed", json_integer(strtoll(r->seed, NULL, 10))))
+        st = dp_json_write(&line, object, 0);
+    if (!st)
+        dp_output_write(r->output, line.bytes, line.size);
+    else
+        dp_fail(err, st, "run: no memory for the JSON object");
+    dp_buf_deinit(&line);
+    json_decref(object);
+    return st;
+}
+
+/* Text, then numbers; also after Ctrl-C (status DP_E_CANCELED). */
+static dp_status report(run *r, dp_status status, dp_error *err)
+{
+    dp_stats stats;
+    dp_status st = DP_OK;
+
+    dp_engine_stats(r->engine, &stats);
+    if (r->is_json)
+        st = print_json(r, &stats, err);
+    else if (r->output->is_terminal && !r->output->is_line_start)
+        dp_output_text(r->output, "\n");
+    /* A failed write is the only thing to say then, and dp_output_end says it. */
+    if (dp_output_flush(r->output) && !dp_args_flag(r->args, "quiet"))
+        dp_summary_print(&stats);
+    return st ? st : status;
+}
+
+/* A seed of 0 asks for any. It is drawn here, so that the report can name it and
+ * the text can be had again. */
+static dp_status choose_seed(run *r, dp_error *err)
+{
+    const char *given = dp_args_text(r->args, "seed");
+    uint32_t drawn = 0;
+
+    snprintf(r->seed, sizeof r->seed, "%s", given);
+    if (strcmp(given, "0") != 0)
+        return DP_OK;
+    while (drawn == 0)
+        if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
+            drawn = (uint32_t)dp_clock_now_ns(&dp_clock_real);
+    snprintf(r->seed, sizeof r->seed, "%u", drawn);
+    return dp_options_set(r->options, "seed", r->seed, err);
+}
+
+/* Everything that can be wrong with the request comes before the long load. */
+static dp_status open_all(run *r, dp_error *err)
+{
+    dp_status st;
+
+    st = dp_load_options(&r->options, r->args, err);
+    if (st)
+        return st;
+    st = choose_seed(r, err);
+    if (st)
+        return st;
+    st = dp_stops_read(r->stops, &r->stop_count, r->args, err);
+    if (st)
+        return st;
+    if (dp_args_is_given(r->args, "system") && !dp_args_flag(r->args, "chat"))
+        return dp_fail(err, DP_E_INVALID, "run: --system is for a conversation: add --chat");
+    st = dp_input_read(&r->prompt, &r->prompt_size, r->args, err);
+    if (st)
+        return st;
+    if (!dp_args_is_given(r->args, "prompt"))
+        dp_input_trim_newline(r->prompt, &r->prompt_size);
+    st = dp_output_open(&r->output, "-", err);
+    if (st)
+        return st;
+    st = dp_load_engine(&r->engine, r->args, r->options, err);
+    if (st)
+        return st;
+    return dp_session_open(&r->session, r->engine, r->options, err);
+}
+
+static int run_main(const dp_args *args)
+{
+    run r = { .args = args, .is_json = dp_args_flag(args, "json") };
+    dp_error err = { 0 };
+    dp_status st;
+
+    dp_buf_init(&r.text, TEXT_BYTES_MAX);
+    st = open_all(&r, &err);
+    if (st)
+        goto done;
+    st = append_prompt(&r, &err);
+    if (st)
+        goto done;
+    st = generate(&r, &err);
+    if (!st || st == DP_E_CANCELED)
+        st = report(&r, st, &err);
+done:
+    dp_session_close(r.session);
+    dp_load_close(r.engine);
+    dp_options_close(r.options);
+    dp_buf_deinit(&r.text);
+    dp_free(r.prompt);
+    return dp_output_end(r.output, st, &err);
+}
+
+static const dp_option options[] = {
+    DP_COMMAND_PROMPT,
+    DP_COMMAND_FILE,
+    DP_COMMAND_MAX_TOKENS,
+    DP_COMMAND_STOP,
+    { "chat", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,
+      "send the text as a message in the model's conversation format" },
+    DP_COMMAND_SYSTEM,
+    { "echo", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,
+      "print the prompt before its continuation" },
+    { "ignore-eos", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL, "go on where the model would end" },
+    { "special", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL, "print the names of control tokens" },
+    DP_COMMAND_JSON,
+    DP_COMMAND_QUIET,
+    DP_COMMAND_LOG,
+};
+
+const dp_args_command dp_command_run = {
+    .name = "run",
+    .operands = "MODEL [-]",
+    .operand_min = 1,
+    .operand_max = 2,
+    .summary = "Continues a text, writing to standard output as it comes",
+    .details = "MODEL is a GGUF file; of a split model, any part. A newline that ends a file or "
+               "standard input is not part of the prompt. Ctrl-C ends the text; a second one ends "
+               "the program. The numbers of the run go to standard error.",
+    .options = options,
+    .option_count = DP_ARRAY_LEN(options),
+    .takes_shared = true,
+    .takes_sampling = true,
+    .run = run_main,
+};

@@ -1,0 +1,56 @@
+/* command.h - the commands of doppler, one file each (cmd_*.c), and what they share.
+ *
+ * A command is a row: name, operands, its own options, and a function that gets
+ * the parsed words and returns the exit code (exit.h). Adding one is a file and
+ * a line in main.c.
+ */
+#ifndef DP_APP_CLI_COMMAND_H
+#define DP_APP_CLI_COMMAND_H
+
+#include "app/cli/exit.h"
+#include "app/common/args.h"
+
+extern const dp_args_command dp_command_run, dp_command_chat, dp_command_inspect,
+    dp_command_tokenize, dp_command_perplexity, dp_command_logits, dp_command_help,
+    dp_command_version;
+
+/* Options that several commands have, each the same everywhere. */
+#define DP_COMMAND_PROMPT                                                                          \
+    {                                                                                              \
+        "prompt", "", DP_OPTION_TEXT, "TEXT", 0, 0, NULL, NULL, "the text itself"                  \
+    }
+#define DP_COMMAND_FILE                                                                            \
+    {                                                                                              \
+        "file", "", DP_OPTION_TEXT, "FILE", 0, 0, NULL, NULL, "read the text from a file"          \
+    }
+#define DP_COMMAND_MAX_TOKENS                                                                      \
+    {                                                                                              \
+        "max-tokens", "", DP_OPTION_COUNT, "N", 0, 4294967295.0, "0", NULL,                        \
+            "write at most N tokens; 0: until the model ends or the context is full"               \
+    }
+#define DP_COMMAND_STOP                                                                            \
+    {                                                                                              \
+        "stop", "", DP_OPTION_TEXT, "TEXT", 0, 0, NULL, NULL,                                      \
+            "end where TEXT comes up, without it; may be given up to 16 times"                     \
+    }
+#define DP_COMMAND_SYSTEM                                                                          \
+    {                                                                                              \
+        "system", "", DP_OPTION_TEXT, "TEXT", 0, 0, NULL, NULL,                                    \
+            "system message of the conversation"                                                   \
+    }
+#define DP_COMMAND_JSON                                                                            \
+    {                                                                                              \
+        "json", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,                                         \
+            "print one JSON object, with the text in it, and nothing else"                         \
+    }
+#define DP_COMMAND_QUIET                                                                           \
+    {                                                                                              \
+        "quiet", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL, "no line with the numbers of the run"  \
+    }
+#define DP_COMMAND_LOG                                                                             \
+    {                                                                                              \
+        "log", "", DP_OPTION_CHOICE, "", 0, 0, "warn", "error|warn|info|debug",                    \
+            "which events to print to standard error"                                              \
+    }
+
+#endif

@@ -1,0 +1,46 @@
+/* conversation.h - the messages of a chat, in order, and what of them fits a context.
+ *
+ * Invariants
+ *   (1) a system message, if any, is the first and the only one.
+ *   (2) users and the assistant take turns, a user begins.
+ *
+ * Threads  One at a time.
+ */
+#ifndef DP_APP_CLI_CONVERSATION_H
+#define DP_APP_CLI_CONVERSATION_H
+
+#include "base/base.h"
+#include "doppler/vocab.h"
+
+#define DP_CONVERSATION_MESSAGES_MAX 65536              /* a day of typing */
+#define DP_CONVERSATION_TEXT_MAX     ((size_t)64 << 20) /* one message: a long file pasted */
+
+typedef struct dp_conversation {
+    dp_message *messages; /* [count]; texts are owned here */
+    size_t count, capacity;
+} dp_conversation;
+
+void dp_conversation_init(dp_conversation *c);
+void dp_conversation_deinit(dp_conversation *c);
+void dp_conversation_reset(dp_conversation *c); /* forgets all but the system message */
+
+/* Adds a message of "user" or "assistant" (a static string), copying text [size].
+ * DP_E_NOMEM, DP_E_LIMIT. */
+dp_status dp_conversation_add(dp_conversation *c, const char *role, const char *text, size_t size,
+                              dp_error *err);
+/* Sets, replaces or (text empty) removes the system message. */
+dp_status dp_conversation_set_system(dp_conversation *c, const char *text, dp_error *err);
+void dp_conversation_drop_last(dp_conversation *c);
+/* Forgets the oldest question and its answer; false when only the newest message is left. */
+bool dp_conversation_drop_oldest(dp_conversation *c);
+
+/* The prompt of the conversation in the vocabulary's format. *tokens is owned:
+ * dp_tokens_free. */
+dp_status dp_conversation_encode(const dp_conversation *c, const dp_vocab *vocab, dp_token **tokens,
+                                 size_t *count, dp_error *err);
+
+/* Writes {"model", "messages": [{"role", "content"}]} to path. */
+dp_status dp_conversation_save(const dp_conversation *c, const char *model, const char *path,
+                               dp_error *err);
+
+#endif

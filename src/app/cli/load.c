@@ -1,0 +1,64 @@
+#include "app/cli/load.h"
+
+#include "app/cli/command.h"
+#include "app/cli/interrupt.h"
+#include "app/cli/progress.h"
+#include "base/status.h"
+
+dp_status dp_load_options(dp_options **out, const dp_args *args, dp_error *err)
+{
+    dp_options *options = dp_options_open();
+    dp_status st = DP_OK;
+
+    *out = NULL;
+    if (!options)
+        return dp_fail(err, DP_E_NOMEM, "%s: no memory for options", args->command->name);
+    for (size_t i = 0; i < args->value_count && !st; i++)
+        if (args->values[i].is_shared)
+            st = dp_options_set(options, args->values[i].option->name, args->values[i].text, err);
+    if (st) {
+        dp_options_close(options);
+        return st;
+    }
+    *out = options;
+    return DP_OK;
+}
+
+static bool on_progress(void *user, uint64_t done_bytes, uint64_t total_bytes)
+{
+    dp_progress_bar_update(user, done_bytes, total_bytes);
+    return !dp_interrupt_is_seen();
+}
+
+dp_status dp_load_engine(dp_engine **out, const dp_args *args, const dp_options *options,
+                         dp_error *err)
+{
+    dp_progress_bar bar;
+    dp_status st;
+
+    dp_interrupt_watch(NULL);
+    dp_progress_bar_init(&bar, "loading", NULL);
+    st = dp_engine_open(out, args->operands[0], options, on_progress, &bar, err);
+    dp_progress_bar_deinit(&bar);
+    if (!st)
+        dp_interrupt_watch(*out);
+    return st;
+}
+
+void dp_load_close(dp_engine *engine)
+{
+    dp_interrupt_watch(NULL);
+    dp_engine_close(engine);
+}
+
+dp_status dp_load_vocab(const dp_vocab **out, const dp_engine *engine, const dp_args *args,
+                        dp_error *err)
+{
+    *out = dp_engine_vocab(engine);
+    if (*out)
+        return DP_OK;
+    return dp_fail(err, DP_E_UNSUPPORTED,
+                   "%s: has no vocabulary, so it can neither read nor write text (doppler logits "
+                   "works on token ids)",
+                   args->operands[0]);
+}

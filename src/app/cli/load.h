@@ -1,0 +1,22 @@
+/* load.h - from a command line to an open engine. */
+#ifndef DP_APP_CLI_LOAD_H
+#define DP_APP_CLI_LOAD_H
+
+#include "app/common/args.h"
+#include "doppler/doppler.h"
+
+/* A set of options with all shared values of the command line in it. The
+ * statuses of dp_options_set. Owned: dp_options_close. */
+dp_status dp_load_options(dp_options **out, const dp_args *args, dp_error *err);
+
+/* Opens the model named by the first operand, with progress on a terminal;
+ * from here on Ctrl-C cancels its steps. Owned: dp_load_close, after the sessions. */
+dp_status dp_load_engine(dp_engine **out, const dp_args *args, const dp_options *options,
+                         dp_error *err);
+void dp_load_close(dp_engine *engine);
+
+/* The vocabulary of an engine; DP_E_UNSUPPORTED when its file has none. Borrowed. */
+dp_status dp_load_vocab(const dp_vocab **out, const dp_engine *engine, const dp_args *args,
+                        dp_error *err);
+
+#endif
