@@ -4,12 +4,13 @@
 
 #include "base/status.h"
 
-#define BAR  "\xEF\xBD\x9C" /* full-width | of DeepSeek's markers */
-#define MARK "\xE2\x96\x81" /* lower one eighth block, their space */
+#define THOUGHTS_END      "</think>"
+#define THOUGHTS_END_SIZE (sizeof THOUGHTS_END - 1)
 
-#define DEEPSEEK_USER      "<" BAR "User" BAR ">"
-#define DEEPSEEK_ASSISTANT "<" BAR "Assistant" BAR ">"
-#define DEEPSEEK_END       "<" BAR "end" MARK "of" MARK "sentence" BAR ">"
+/* Full-width bars and U+2581 for spaces. */
+#define DEEPSEEK_USER      "<\uFF5CUser\uFF5C>"
+#define DEEPSEEK_ASSISTANT "<\uFF5CAssistant\uFF5C>"
+#define DEEPSEEK_END       "<\uFF5Cend\u2581of\u2581sentence\uFF5C>"
 
 typedef enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_COUNT } role;
 
@@ -31,43 +32,22 @@ static const struct {
     { DP_CHAT_MISTRAL, "[INST]", NULL, true },
 };
 
-static const char *const format_names[DP_CHAT_FORMAT_COUNT] = {
-    [DP_CHAT_PLAIN] = "plain",       [DP_CHAT_CHATML] = "chatml",
-    [DP_CHAT_LLAMA3] = "llama3",     [DP_CHAT_LLAMA31] = "llama3.1",
-    [DP_CHAT_MISTRAL] = "mistral",   [DP_CHAT_HARMONY] = "harmony",
-    [DP_CHAT_DEEPSEEK] = "deepseek", [DP_CHAT_DEEPSEEK_R1] = "deepseek-r1",
-};
-
-const char *dp_chat_format_name(dp_chat_format format)
-{
-    return (unsigned)format < DP_CHAT_FORMAT_COUNT ? format_names[format] : "unknown";
-}
-
-bool dp_chat_format_find(const char *name, dp_chat_format *out)
-{
-    for (int i = 0; i < DP_CHAT_FORMAT_COUNT; i++)
-        if (!strcmp(name, format_names[i])) {
-            *out = (dp_chat_format)i;
-            return true;
-        }
-    return false;
-}
-
 static bool contains(dp_str text, const char *part)
 {
-    return memmem(text.bytes, text.size, part, strlen(part)) != NULL;
+    return text.size > 0 && memmem(text.bytes, text.size, part, strlen(part)) != NULL;
 }
 
 dp_chat_format dp_chat_format_detect(dp_str chat_template, const dp_tokenizer *t)
 {
-    for (size_t i = 0; i < DP_ARRAY_LEN(markers) && chat_template.size > 0; i++)
-        if (contains(chat_template, markers[i].marker) &&
-            (!markers[i].also || contains(chat_template, markers[i].also)))
+    for (size_t i = 0; i < DP_ARRAY_LEN(markers); i++) {
+        bool is_in_template = contains(chat_template, markers[i].marker) &&
+                              (!markers[i].also || contains(chat_template, markers[i].also));
+        bool is_in_vocabulary = chat_template.size == 0 && markers[i].is_token &&
+                                dp_tokenizer_find(t, dp_str_from(markers[i].marker)) >= 0;
+
+        if (is_in_template || is_in_vocabulary)
             return markers[i].format;
-    for (size_t i = 0; i < DP_ARRAY_LEN(markers) && chat_template.size == 0; i++)
-        if (markers[i].is_token &&
-            dp_tokenizer_find(t, dp_str_from(markers[i].marker)) != DP_TOKEN_NONE)
-            return markers[i].format;
+    }
     return DP_CHAT_PLAIN;
 }
 
@@ -92,7 +72,7 @@ static void put_str(prompt *p, dp_str text)
 
 static bool is_space(char c)
 {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+    return memchr(" \t\n\v\f\r", c, 6);
 }
 
 static dp_str trim(dp_str text)
@@ -107,11 +87,8 @@ static dp_str trim(dp_str text)
 /* The answer alone: models are not shown what they thought in earlier turns. */
 static dp_str without_thoughts(dp_str text)
 {
-    static const char end[] = "</think>";
-    const size_t end_size = sizeof end - 1;
-
-    for (size_t at = text.size; at >= end_size; at--)
-        if (!memcmp(text.bytes + at - end_size, end, end_size))
+    for (size_t at = text.size; at >= THOUGHTS_END_SIZE; at--)
+        if (!memcmp(text.bytes + at - THOUGHTS_END_SIZE, THOUGHTS_END, THOUGHTS_END_SIZE))
             return (dp_str){ text.bytes + at, text.size - at };
     return text;
 }
@@ -203,19 +180,37 @@ static void put_plain(prompt *p, role who, dp_str text)
     put(p, "\n");
 }
 
+#define LLAMA3_END "<|start_header_id|>assistant<|end_header_id|>\n\n"
+
 static const struct {
+    const char *name;
     void (*put)(prompt *p, role who, dp_str text);
     const char *end; /* where the assistant begins to speak */
 } formats[DP_CHAT_FORMAT_COUNT] = {
-    [DP_CHAT_PLAIN] = { put_plain, "" },
-    [DP_CHAT_CHATML] = { put_chatml, "<|im_start|>assistant\n" },
-    [DP_CHAT_LLAMA3] = { put_llama3, "<|start_header_id|>assistant<|end_header_id|>\n\n" },
-    [DP_CHAT_LLAMA31] = { put_llama3, "<|start_header_id|>assistant<|end_header_id|>\n\n" },
-    [DP_CHAT_MISTRAL] = { put_mistral, "" },
-    [DP_CHAT_HARMONY] = { put_harmony, "<|start|>assistant" },
-    [DP_CHAT_DEEPSEEK] = { put_deepseek, DEEPSEEK_ASSISTANT },
-    [DP_CHAT_DEEPSEEK_R1] = { put_deepseek, DEEPSEEK_ASSISTANT "<think>\n" },
+    [DP_CHAT_PLAIN] = { "plain", put_plain, "" },
+    [DP_CHAT_CHATML] = { "chatml", put_chatml, "<|im_start|>assistant\n" },
+    [DP_CHAT_LLAMA3] = { "llama3", put_llama3, LLAMA3_END },
+    [DP_CHAT_LLAMA31] = { "llama3.1", put_llama3, LLAMA3_END },
+    [DP_CHAT_MISTRAL] = { "mistral", put_mistral, "" },
+    [DP_CHAT_HARMONY] = { "harmony", put_harmony, "<|start|>assistant" },
+    [DP_CHAT_DEEPSEEK] = { "deepseek", put_deepseek, DEEPSEEK_ASSISTANT },
+    [DP_CHAT_DEEPSEEK_R1] = { "deepseek-r1", put_deepseek, DEEPSEEK_ASSISTANT "<think>\n" },
 };
+
+const char *dp_chat_format_name(dp_chat_format format)
+{
+    return (unsigned)format < DP_CHAT_FORMAT_COUNT ? formats[format].name : "unknown";
+}
+
+bool dp_chat_format_find(const char *name, dp_chat_format *out)
+{
+    for (int i = 0; i < DP_CHAT_FORMAT_COUNT; i++)
+        if (!strcmp(name, formats[i].name)) {
+            *out = (dp_chat_format)i;
+            return true;
+        }
+    return false;
+}
 
 dp_status dp_chat_render(dp_chat_format format, const dp_chat_message *messages, size_t count,
                          dp_buf *out, dp_error *err)
@@ -241,10 +236,8 @@ dp_status dp_chat_render(dp_chat_format format, const dp_chat_message *messages,
         if (who < ROLE_COUNT)
             formats[format].put(&p, who, messages[i].text);
         else
-            p.st = dp_fail(err, DP_E_INVALID,
-                           "chat: message %zu has the role \"%.32s\", not system, "
-                           "user or assistant",
-                           i, messages[i].role);
+            p.st = dp_fail(err, DP_E_INVALID, "chat: message %zu: unknown role \"%.32s\"", i,
+                           messages[i].role);
     }
     if (p.system.size > 0) /* nobody spoke after it */
         put_mistral(&p, ROLE_USER, (dp_str){ NULL, 0 });

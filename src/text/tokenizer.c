@@ -1,10 +1,8 @@
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/status.h"
 #include "text/tokenizer_impl.h"
-#include "text/utf8.h"
 
 #define NAME_SIZE_MAX 1024 /* of a name that dp_tokenizer_find decodes; real ones stay below 200 */
 
@@ -22,9 +20,8 @@ static const char *const stop_names[] = {
     "<end_of_turn>",   /* Gemma */
     "<end_of_utterance>",
     "<EOT>",
-    "</s>", /* Llama 2, Mistral */
-    "<\xEF\xBD\x9C"
-    "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", /* DeepSeek */
+    "</s>",                                    /* Llama 2, Mistral */
+    "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", /* DeepSeek */
 };
 
 static const dp_family *const families[] = { &dp_family_bpe, &dp_family_spm };
@@ -36,7 +33,7 @@ dp_token_kind dp_tokenizer_kind(const dp_tokenizer *t, dp_token token)
     return (dp_token_kind)(t->kinds[token] & ~DP_TOKEN_IS_STOP);
 }
 
-static bool is_control(const dp_tokenizer *t, dp_token token)
+bool dp_tokenizer_is_control(const dp_tokenizer *t, dp_token token)
 {
     dp_token_kind kind = dp_tokenizer_kind(t, token);
 
@@ -97,7 +94,9 @@ static void mark_stops_by_name(dp_tokenizer *t, const dp_vocab_tables *tables)
                 continue;
             if (t->kinds[i] == DP_TOKEN_NORMAL && !dp_str_starts_with(name, "<|"))
                 continue;
-            t->kinds[i] = DP_TOKEN_CONTROL | DP_TOKEN_IS_STOP;
+            if (!dp_tokenizer_is_control(t, (dp_token)i))
+                t->kinds[i] = DP_TOKEN_CONTROL;
+            mark_stop(t, (dp_token)i);
             has_return |= dp_str_is(name, "<|return|>");
             has_call |= dp_str_is(name, "<|call|>");
             if (dp_str_is(name, "<|end|>"))
@@ -123,13 +122,18 @@ static void set_kinds(dp_tokenizer *t, const dp_vocab_tables *tables)
     }
     if (!tables->kinds) {
         /* Nothing is said about any token, but these are no text. */
-        const dp_token controls[] = { t->bos, t->eos, t->eot, t->unknown };
+        const dp_token controls[] = { t->bos, t->eos, t->eot };
+
+        if (t->unknown != DP_TOKEN_NONE)
+            t->kinds[t->unknown] = DP_TOKEN_UNKNOWN;
 
         for (size_t i = 0; i < DP_ARRAY_LEN(controls); i++)
             if (controls[i] != DP_TOKEN_NONE)
                 t->kinds[controls[i]] = DP_TOKEN_CONTROL;
     }
     mark_stops_by_name(t, tables);
+    if (dp_tokenizer_kind(t, t->unknown) == DP_TOKEN_CONTROL)
+        t->unknown = DP_TOKEN_NONE; /* some files name the end of text; no byte may become that */
     for (size_t i = 0; i < DP_ARRAY_LEN(ends); i++)
         mark_stop(t, ends[i]);
     for (uint32_t i = 0; i < tables->stop_count; i++)
@@ -178,10 +182,10 @@ static size_t add_text(dp_tokenizer *t, uint32_t i, dp_str stored, char *out, dp
     }
     t->texts[i] = text;
     t->text_size_max = DP_MAX(t->text_size_max, text.size);
-    if (!*st && !is_control(t, (dp_token)i) && !(kind == DP_TOKEN_BYTE && t->family->is_spm) &&
-        text.size > 0)
+    if (!*st && !dp_tokenizer_is_control(t, (dp_token)i) &&
+        !(kind == DP_TOKEN_BYTE && t->family->is_spm) && text.size > 0)
         *st = dp_map_str_add(&t->by_text, text, i, NULL);
-    if (!*st && (is_control(t, (dp_token)i) || kind == DP_TOKEN_USER_DEFINED))
+    if (!*st && (dp_tokenizer_is_control(t, (dp_token)i) || kind == DP_TOKEN_USER_DEFINED))
         *st =
             dp_specials_add(&t->specials, text, (dp_token)i,
                             kind == DP_TOKEN_USER_DEFINED ? DP_SPECIAL_ALWAYS : DP_SPECIAL_TRUSTED);
@@ -197,7 +201,7 @@ static dp_status add_texts(dp_tokenizer *t, const dp_vocab_tables *tables, dp_er
 
     for (uint32_t i = 0; i < t->count; i++) {
         size += tables->tokens[i].size; /* they are in memory: no wrap */
-        if (is_control(t, (dp_token)i) ||
+        if (dp_tokenizer_is_control(t, (dp_token)i) ||
             dp_tokenizer_kind(t, (dp_token)i) == DP_TOKEN_USER_DEFINED)
             special_size += tables->tokens[i].size;
     }
@@ -403,55 +407,5 @@ dp_status dp_tokenizer_encode(const dp_tokenizer *t, dp_str text, uint32_t flags
         dp_fail(err, st, "tokenizer: %zu bytes of text", text.size);
     }
     dp_merge_scratch_deinit(&scratch);
-    return st;
-}
-
-/* ---- decode ---- */
-
-void dp_decoder_init(dp_decoder *d, const dp_tokenizer *t, bool shows_special)
-{
-    *d = (dp_decoder){ .tokenizer = t, .shows_special = shows_special, .is_first = true };
-}
-
-dp_status dp_decoder_push(dp_decoder *d, dp_token token, dp_buf *out)
-{
-    dp_str text = dp_tokenizer_text(d->tokenizer, token);
-    bool is_shown = d->shows_special || !is_control(d->tokenizer, token);
-    bool is_text = !is_control(d->tokenizer, token);
-    uint32_t held = d->held_count;
-    size_t size, partial;
-    dp_status st;
-
-    if (!is_shown || text.size == 0)
-        return DP_OK;
-    if (is_text && d->is_first && d->tokenizer->adds_space_prefix && text.bytes[0] == ' ')
-        text = (dp_str){ text.bytes + 1, text.size - 1 };
-    st = dp_buf_reserve(out, held + text.size);
-    if (st)
-        return st;
-    if (is_text)
-        d->is_first = false;
-
-    /* All goes out, then an unfinished character at the end is taken back. */
-    size = out->size;
-    st = dp_buf_append(out, d->held, held);
-    if (!st)
-        st = dp_buf_append(out, text.bytes, text.size);
-    if (st)
-        return st;
-    partial = dp_utf8_partial_size(out->bytes + size, out->size - size);
-    out->size -= partial;
-    memcpy(d->held, out->bytes + out->size, partial);
-    d->held_count = (uint32_t)partial;
-    out->bytes[out->size] = '\0';
-    return DP_OK;
-}
-
-dp_status dp_decoder_finish(dp_decoder *d, dp_buf *out)
-{
-    dp_status st = dp_buf_append(out, d->held, d->held_count);
-
-    if (!st)
-        d->held_count = 0;
     return st;
 }

@@ -47,13 +47,6 @@ static uint32_t find_part(const dp_tokenizer *t, dp_str name, dp_str text)
     return id == DP_MAP_NONE ? dp_map_str_get(&t->by_name, name) : id;
 }
 
-static bool is_ordinary(const dp_tokenizer *t, uint32_t id)
-{
-    dp_token_kind kind = dp_tokenizer_kind(t, (dp_token)id);
-
-    return kind != DP_TOKEN_CONTROL && kind != DP_TOKEN_UNKNOWN;
-}
-
 /* Adds merge `rank`; scratch has room for it twice. */
 static dp_status add_merge(dp_tokenizer *t, uint32_t rank, dp_str merge, char *scratch,
                            dp_error *err)
@@ -80,7 +73,9 @@ static dp_status add_merge(dp_tokenizer *t, uint32_t rank, dp_str merge, char *s
         return dp_fail(err, DP_E_CORRUPT, "tokenizer: merge %u (\"%.*s\") names no token", rank,
                        (int)DP_MIN(merge.size, 64), merge.bytes);
     t->merged[rank] = (dp_token)whole_id;
-    if (!is_ordinary(t, left_id) || !is_ordinary(t, right_id) || !is_ordinary(t, whole_id))
+    if (dp_tokenizer_is_control(t, (dp_token)left_id) ||
+        dp_tokenizer_is_control(t, (dp_token)right_id) ||
+        dp_tokenizer_is_control(t, (dp_token)whole_id))
         return DP_OK; /* plain text makes no control tokens */
     if (dp_map_u64_add(&t->merges, (uint64_t)left_id << 32 | right_id, rank, NULL))
         return dp_fail(err, DP_E_NOMEM, "tokenizer: merge %u", rank);

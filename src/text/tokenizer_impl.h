@@ -57,6 +57,8 @@ struct dp_tokenizer {
     bool has_inner_space; /* a token has a space behind something else */
 };
 
+/* Control tokens and the unknown one: not text. */
+bool dp_tokenizer_is_control(const dp_tokenizer *t, dp_token token);
 /* `byte` as a token of its own, else the unknown token, else nothing. */
 dp_status dp_tokenizer_add_byte(const dp_tokenizer *t, char byte, dp_token_list *list);
 

@@ -61,7 +61,7 @@ static dp_status spm_open(dp_tokenizer *t, const dp_vocab_tables *tables, dp_err
         t->ranks[i] = rank_of_score(tables->scores ? tables->scores[i] : 0.0f);
         if (kind == DP_TOKEN_BYTE && t->texts[i].size == 1)
             t->byte_tokens[(uint8_t)t->texts[i].bytes[0]] = (dp_token)i;
-        else if (kind != DP_TOKEN_CONTROL && kind != DP_TOKEN_UNKNOWN)
+        else if (!dp_tokenizer_is_control(t, (dp_token)i))
             t->has_inner_space |= has_inner_space(t->texts[i]);
     }
     return DP_OK;
