@@ -1,0 +1,369 @@
+/* identity_test.c - placement changes speed, never results.
+ *
+ * Logits of a prompt and of steps after it are computed once in the plainest way
+ * (all weights held, one thread, reference kernels) and must come out
+ * bit for bit the same however else they are computed.
+ */
+#include <stdlib.h>
+#include <unistd.h>
+#include "play.h"
+#include "testing/check.h"
+
+#define PROMPT_TOKENS 150 /* no multiple of a batch below */
+#define STEP_TOKENS   6
+#define ALL_TOKENS    (PROMPT_TOKENS + STEP_TOKENS)
+#define OTHER_TOKENS  40
+#define CONTEXT       "256"
+#define EVERYTHING    "256MiB"
+#define BUDGETS       7
+
+typedef struct model {
+    const char *name, *path;
+    uint32_t vocab;
+    float *plain; /* [ALL_TOKENS][vocab] */
+    char budgets[BUDGETS][24];
+} model;
+
+static model models[] = {
+    { "demo-q4_0", "models/demo-q4_0.gguf", 4096, NULL, { "" } },
+    { "mixtral-bf16", "tests/oracle/mixtral/mixtral-bf16.gguf", 1024, NULL, { "" } },
+    { "mixtral-q4_0", "tests/oracle/mixtral/mixtral-q4_0.gguf", 1024, NULL, { "" } },
+};
+#define MODEL_COUNT (sizeof models / sizeof models[0])
+
+static const play_setting plain_settings[PLAY_SETTINGS_MAX] = {
+    { "ram", EVERYTHING },
+    { "threads", "1" },
+    { "kernels", "ref" },
+    { "ctx", CONTEXT },
+};
+
+/* Any ids will do: what is compared is doppler with itself. */
+static void make_tokens(dp_token *tokens, uint32_t count, uint32_t vocab, uint32_t seed)
+{
+    uint32_t x = seed;
+
+    for (uint32_t i = 0; i < count; i++) {
+        x = x * 1664525u + 1013904223u;
+        tokens[i] = (dp_token)((x >> 8) % vocab);
+    }
+}
+
+/* A prompt at once, then tokens one by one. */
+static void play_all(dp_engine *engine, const model *m, float *out)
+{
+    dp_token tokens[ALL_TOKENS];
+    play_recorder r;
+    dp_session *session;
+
+    make_tokens(tokens, ALL_TOKENS, m->vocab, 1);
+    play_recorder_init(&r, m->vocab, ALL_TOKENS);
+    session = play_session(engine, &r);
+    play_tokens(session, tokens, PROMPT_TOKENS);
+    for (uint32_t i = PROMPT_TOKENS; i < ALL_TOKENS; i++)
+        play_tokens(session, &tokens[i], 1);
+    CHECK(r.count == ALL_TOKENS, "%u rows", r.count);
+    memcpy(out, r.logits, (size_t)ALL_TOKENS * m->vocab * sizeof *out);
+    dp_session_close(session);
+    play_recorder_deinit(&r);
+}
+
+static void check_same(const model *m, const float *logits, uint32_t count, const char *how)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const float *mine = logits + (size_t)i * m->vocab, *plain = m->plain + (size_t)i * m->vocab;
+        for (uint32_t j = 0; j < m->vocab; j++)
+            CHECK(memcmp(&mine[j], &plain[j], sizeof *mine) == 0,
+                  "%s, %s: logit %u of position %u is %.9g, plainly %.9g", m->name, how, j, i,
+                  mine[j], plain[j]);
+    }
+}
+
+static void describe(char *out, size_t size, const play_setting *settings)
+{
+    size_t at = 0;
+
+    out[0] = '\0';
+    for (int i = 0; i < PLAY_SETTINGS_MAX && settings[i].name && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, "%s--%s %s", i ? " " : "", settings[i].name,
+                               settings[i].value);
+}
+
+/* Cold, then again on the same engine with what it holds now. */
+static void check_settings(const model *m, const play_setting *settings)
+{
+    dp_options *options = play_options(settings);
+    dp_engine *engine = play_open(m->path, options);
+    float *logits = malloc((size_t)ALL_TOKENS * m->vocab * sizeof *logits);
+    char how[200], again[216];
+
+    CHECK(logits, "no memory");
+    describe(how, sizeof how, settings);
+    play_all(engine, m, logits);
+    check_same(m, logits, ALL_TOKENS, how);
+    snprintf(again, sizeof again, "%s, second time", how);
+    play_all(engine, m, logits);
+    check_same(m, logits, ALL_TOKENS, again);
+    free(logits);
+    dp_engine_close(engine);
+    dp_options_close(options);
+}
+
+/* Budgets from the least that runs to one that holds the whole model. */
+static void find_budgets(model *m)
+{
+    static const play_setting settings[PLAY_SETTINGS_MAX] = { { "ctx", CONTEXT },
+                                                              { "threads", "2" },
+                                                              { "ram", EVERYTHING } };
+    dp_options *options = play_options(settings);
+    dp_inspect *inspect = NULL;
+    dp_plan_info plan;
+    dp_model_info info;
+    dp_error err = { 0 };
+    uint64_t most;
+
+    CHECK_OK(dp_inspect_open(&inspect, m->path, &err), err);
+    CHECK_OK(dp_inspect_plan(inspect, options, &plan, &err), err);
+    CHECK(plan.fits && plan.least_bytes > 0, "%s: does not fit " EVERYTHING, m->name);
+    dp_inspect_model(inspect, &info);
+    most = plan.least_bytes + info.tensor_bytes;
+    for (uint32_t i = 0; i < BUDGETS; i++)
+        snprintf(
+            m->budgets[i], sizeof m->budgets[i], "%llu",
+            (unsigned long long)(plan.least_bytes + (most - plan.least_bytes) / (BUDGETS - 1) * i));
+    printf("%s: %llu bytes of weights, budgets from %s to %s\n", m->name,
+           (unsigned long long)info.tensor_bytes, m->budgets[0], m->budgets[BUDGETS - 1]);
+    dp_inspect_close(inspect);
+    dp_options_close(options);
+}
+
+static int setup_model(void **state)
+{
+    model *m = *state;
+    dp_options *options;
+    dp_engine *engine;
+
+    if (m->plain)
+        return 0;
+    options = play_options(plain_settings);
+    engine = play_open(m->path, options);
+    m->plain = malloc((size_t)ALL_TOKENS * m->vocab * sizeof *m->plain);
+    CHECK(m->plain, "no memory");
+    play_all(engine, m, m->plain);
+    dp_engine_close(engine);
+    dp_options_close(options);
+    find_budgets(m);
+    return 0;
+}
+
+static void test_budgets(void **state)
+{
+    const model *m = *state;
+
+    for (uint32_t i = 0; i < BUDGETS; i++) {
+        play_setting settings[PLAY_SETTINGS_MAX] = { { "ctx", CONTEXT },
+                                                     { "ram", m->budgets[i] },
+                                                     { "threads", i % 2 ? "1" : "2" } };
+        check_settings(m, settings);
+        settings[3] = (play_setting){ "policy", "lru" };
+        check_settings(m, settings);
+    }
+}
+
+static void test_threads_and_batches(void **state)
+{
+    static const char *const threads[] = { "1", "2", "3" };
+    static const char *const batches[] = { "1", "7", "64", "512" };
+    const model *m = *state;
+
+    for (size_t t = 0; t < sizeof threads / sizeof threads[0]; t++)
+        for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++) {
+            const play_setting settings[PLAY_SETTINGS_MAX] = { { "ctx", CONTEXT },
+                                                               { "ram", EVERYTHING },
+                                                               { "threads", threads[t] },
+                                                               { "batch", batches[b] } };
+            check_settings(m, settings);
+        }
+}
+
+/* How bytes reach memory, with a budget that makes them be read again and again. */
+static void test_reads(void **state)
+{
+    static const char *const engines[] = { "io_uring", "threads" };
+    static const char *const ways[] = { "direct", "buffered" };
+    static const char *const requests[] = { "64KiB", "1MiB" };
+    const model *m = *state;
+
+    for (int i = 0; i < 8; i++) {
+        const play_setting settings[PLAY_SETTINGS_MAX] = { { "ctx", CONTEXT },
+                                                           { "ram", m->budgets[1] },
+                                                           { "io-engine", engines[i & 1] },
+                                                           { "io", ways[i >> 1 & 1] },
+                                                           { "io-request", requests[i >> 2] },
+                                                           { "io-depth", i & 1 ? "1" : "16" } };
+        dp_options *options = play_options(settings);
+        dp_engine *engine = NULL;
+        dp_error err = { 0 };
+        dp_status st = dp_engine_open(&engine, m->path, options, NULL, NULL, &err);
+
+        dp_engine_close(engine);
+        dp_options_close(options);
+        /* Some kernels forbid io_uring and some file systems direct reads. */
+        if (st == DP_E_UNSUPPORTED || st == DP_E_IO) {
+            printf("SKIP %s with --io-engine %s --io %s: %s\n", m->name, settings[2].value,
+                   settings[3].value, err.text);
+            continue;
+        }
+        CHECK_OK(st, err);
+        check_settings(m, settings);
+    }
+}
+
+static void test_kernels(void **state)
+{
+    static const char *const kernels[] = { "x86.avx2", "x86.avx512", "x86.avx512vnni", "auto" };
+    const model *m = *state;
+
+    for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++) {
+        const play_setting settings[PLAY_SETTINGS_MAX] = { { "ctx", CONTEXT },
+                                                           { "ram", EVERYTHING },
+                                                           { "kernels", kernels[i] } };
+        dp_options *options = play_options(settings);
+        dp_engine *engine = NULL;
+        dp_error err = { 0 };
+        dp_status st = dp_engine_open(&engine, m->path, options, NULL, NULL, &err);
+
+        dp_engine_close(engine);
+        dp_options_close(options);
+        if (st == DP_E_UNSUPPORTED) {
+            printf("SKIP %s with --kernels %s: %s\n", m->name, kernels[i], err.text);
+            continue;
+        }
+        CHECK_OK(st, err);
+        check_settings(m, settings);
+    }
+}
+
+/* Steps both sessions until nothing is pending in either. */
+static void step_together(dp_engine *engine, dp_session *a, dp_session *b)
+{
+    dp_session *both[2] = { a, b };
+    dp_error err = { 0 };
+
+    while (dp_session_pending(a) || dp_session_pending(b))
+        CHECK_OK(dp_engine_step(engine, both, 2, &err), err);
+}
+
+/* A stranger's tokens in the same passes, longer and shorter than ours. */
+static void check_company(const model *m, const char *ram, const char *batch)
+{
+    const play_setting settings[PLAY_SETTINGS_MAX] = {
+        { "ctx", CONTEXT }, { "ram", ram }, { "sessions", "2" }, { "batch", batch }
+    };
+    dp_token tokens[ALL_TOKENS], others[OTHER_TOKENS];
+    dp_options *options = play_options(settings);
+    dp_engine *engine = play_open(m->path, options);
+    dp_session *mine, *other;
+    play_recorder r, r_other;
+    dp_error err = { 0 };
+
+    make_tokens(tokens, ALL_TOKENS, m->vocab, 1);
+    make_tokens(others, OTHER_TOKENS, m->vocab, 2);
+    play_recorder_init(&r, m->vocab, ALL_TOKENS);
+    play_recorder_init(&r_other, m->vocab, OTHER_TOKENS);
+    mine = play_session(engine, &r);
+    other = play_session(engine, &r_other);
+
+    CHECK_OK(dp_session_append(other, others, OTHER_TOKENS - STEP_TOKENS, &err), err);
+    CHECK_OK(dp_session_append(mine, tokens, PROMPT_TOKENS, &err), err);
+    step_together(engine, other, mine);
+    for (uint32_t i = 0; i < STEP_TOKENS; i++) {
+        CHECK_OK(dp_session_append(mine, &tokens[PROMPT_TOKENS + i], 1, &err), err);
+        CHECK_OK(dp_session_append(other, &others[OTHER_TOKENS - STEP_TOKENS + i], 1, &err), err);
+        step_together(engine, mine, other);
+    }
+    CHECK(r.count == ALL_TOKENS && r_other.count == OTHER_TOKENS, "%u and %u rows", r.count,
+          r_other.count);
+    check_same(m, r.logits, ALL_TOKENS, "two sessions together");
+
+    dp_session_close(mine);
+    dp_session_close(other);
+    play_recorder_deinit(&r);
+    play_recorder_deinit(&r_other);
+    dp_engine_close(engine);
+    dp_options_close(options);
+}
+
+static void test_sessions(void **state)
+{
+    const model *m = *state;
+
+    check_company(m, EVERYTHING, "64");
+    check_company(m, EVERYTHING, "7");
+    check_company(m, m->budgets[BUDGETS / 2], "512");
+}
+
+/* Going back and taking the same way again, in other steps. */
+static void test_rewind(void **state)
+{
+    const model *m = *state;
+    const play_setting settings[PLAY_SETTINGS_MAX] = { { "ctx", CONTEXT },
+                                                       { "ram", m->budgets[2] } };
+    dp_token tokens[ALL_TOKENS], others[OTHER_TOKENS];
+    dp_options *options = play_options(settings);
+    dp_engine *engine = play_open(m->path, options);
+    dp_session *session;
+    dp_error err = { 0 };
+    const float *logits;
+
+    make_tokens(tokens, ALL_TOKENS, m->vocab, 1);
+    make_tokens(others, OTHER_TOKENS, m->vocab, 3);
+    CHECK_OK(dp_session_open(&session, engine, NULL, &err), err);
+    play_tokens(session, tokens, 75);
+    play_tokens(session, others, OTHER_TOKENS);
+    CHECK_OK(dp_session_sync(session, tokens, 101, &err), err);
+    CHECK(dp_session_pending(session) > 0 && dp_session_pending(session) <= 26, "%u pending",
+          dp_session_pending(session));
+    CHECK_OK(dp_session_eval(session, &err), err);
+    dp_session_rewind(session, 90);
+    play_tokens(session, tokens + 90, 30);
+    logits = dp_session_logits(session);
+    CHECK(logits, "no logits");
+    CHECK(memcmp(logits, m->plain + (size_t)119 * m->vocab, m->vocab * sizeof *logits) == 0,
+          "%s: other logits after going back", m->name);
+    dp_session_close(session);
+    dp_engine_close(engine);
+    dp_options_close(options);
+}
+
+/* Usage: identity_test ROOT, the folder with models/ and tests/. */
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        CMUnitTestFunction run;
+    } rows[] = {
+        { "budgets", test_budgets },   { "threads and batches", test_threads_and_batches },
+        { "reads", test_reads },       { "kernels", test_kernels },
+        { "sessions", test_sessions }, { "rewind", test_rewind },
+    };
+    enum { ROW_COUNT = sizeof rows / sizeof rows[0] };
+    struct CMUnitTest tests[MODEL_COUNT * ROW_COUNT];
+    static char names[MODEL_COUNT * ROW_COUNT][48];
+    size_t n = 0;
+    int failed;
+
+    if (argc != 2 || chdir(argv[1]) != 0) {
+        fprintf(stderr, "usage: identity_test ROOT\n");
+        return 2;
+    }
+    for (size_t i = 0; i < MODEL_COUNT; i++)
+        for (size_t j = 0; j < ROW_COUNT; j++, n++) {
+            snprintf(names[n], sizeof names[n], "%s of %s", rows[j].name, models[i].name);
+            tests[n] = (struct CMUnitTest){ names[n], rows[j].run, setup_model, NULL, &models[i] };
+        }
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    for (size_t i = 0; i < MODEL_COUNT; i++)
+        free(models[i].plain);
+    return failed;
+}
