@@ -107,16 +107,19 @@ static void measure_pages(dp_plan *p, const dp_model *model, const dp_tier *tier
         p->page_bytes_max = DP_MAX(p->page_bytes_max, bytes);
         if (dp_plan_is_core(model, i))
             p->always_bytes += bytes;
+        else
+            p->other_bytes_max = DP_MAX(p->other_bytes_max, bytes);
     }
 }
 
-/* Pins core pages in order while what is left holds the largest page, twice when
- * always-used pages will stream: one computes while the next one loads. */
+/* Pins all core pages when the largest of the others still fits beside them; else
+ * in order, while what is left holds the largest page twice: one computes while
+ * the next one loads. */
 static void choose_pins(dp_plan *p, const dp_model *model, const dp_tier *tier)
 {
     uint64_t pinned = 0, keep = p->page_bytes_max * 2;
 
-    p->pins_always = p->always_bytes + p->page_bytes_max <= p->slot_bytes;
+    p->pins_always = p->always_bytes + p->other_bytes_max <= p->slot_bytes;
     for (uint32_t i = 0; i < model->pages.page_count; i++) {
         if (!dp_plan_is_core(model, i))
             continue;

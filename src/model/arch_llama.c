@@ -79,10 +79,30 @@ static void bind_experts(dp_model *m, dp_binder *b, uint32_t l)
     }
 }
 
+/* Mixtral's files leave routing to the architecture: softmax over all experts,
+ * the chosen weights renormalised (arXiv:2401.04088, §2.1). */
+static void settle_routing(dp_model *m, dp_binder *b)
+{
+    dp_hparams *hp = &m->hp;
+
+    if (hp->expert_gating != DP_GATING_DEFAULT && hp->expert_gating != DP_GATING_SOFTMAX)
+        b->status = dp_fail(b->err, DP_E_UNSUPPORTED,
+                            "key llama.expert_gating_func: %d, this architecture routes by softmax",
+                            (int)hp->expert_gating);
+    if (hp->expert_shared || hp->leading_dense || hp->expert_group_count)
+        b->status = dp_fail(b->err, DP_E_UNSUPPORTED,
+                            "keys llama.expert_*: shared experts, leading dense layers and expert "
+                            "groups are not a part of this architecture");
+    hp->expert_gating = DP_GATING_SOFTMAX;
+    hp->expert_weights_norm = true;
+}
+
 static void llama_bind(dp_model *m, dp_binder *b)
 {
     const dp_hparams *hp = &m->hp;
 
+    if (hp->expert_count)
+        settle_routing(m, b);
     for (uint32_t l = 0; l < hp->layer_count && !b->status; l++) {
         dp_layer *w = &m->layers[l];
 
