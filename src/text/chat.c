@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 
+#define IS_SPACE(c)       (memchr(" \t\n\v\f\r", (c), 6) != NULL)
 #define THOUGHTS_END      "</think>"
 #define THOUGHTS_END_SIZE (sizeof THOUGHTS_END - 1)
 
@@ -70,16 +71,11 @@ static void put_str(prompt *p, dp_str text)
         p->st = dp_buf_append(p->out, text.bytes, text.size);
 }
 
-static bool is_space(char c)
-{
-    return memchr(" \t\n\v\f\r", c, 6);
-}
-
 static dp_str trim(dp_str text)
 {
-    while (text.size > 0 && is_space(text.bytes[0]))
+    while (text.size > 0 && IS_SPACE(text.bytes[0]))
         text = (dp_str){ text.bytes + 1, text.size - 1 };
-    while (text.size > 0 && is_space(text.bytes[text.size - 1]))
+    while (text.size > 0 && IS_SPACE(text.bytes[text.size - 1]))
         text.size--;
     return text;
 }
