@@ -58,7 +58,7 @@ static DP_ALWAYS_INLINE void block(dp_dtype type, const size_t rows, const size_
 
             if (cols == 1)
                 _mm_prefetch((const char *)w + r * row_bytes + i * elem + PREFETCH_AHEAD,
-                             _MM_HINT_T0);
+                             _MM_HINT_T1);
 #pragma GCC unroll 4
             for (size_t c = 0; c < cols; c++)
                 v[r][c] = _mm512_fmadd_ps(wv, xv[c], v[r][c]);

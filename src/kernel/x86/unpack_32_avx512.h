@@ -46,17 +46,23 @@ static DP_ALWAYS_INLINE void nibble_words(__m512i word[8], const rows16 *rows, s
     }
 }
 
-/* Four bits at a time become bit 4 of four bytes: the multiplier puts copies of
- * the four at distances of 7, so that bit i of them lands on bit 0 of byte i. */
+/* Bit 4t + b of each lane becomes bit 4 of byte b of word t: the byte that holds it
+ * is copied to all four, and each tests a bit of its own. */
 static DP_ALWAYS_INLINE void add_fifth_bits(__m512i word[8], __m512i fifths)
 {
-    const __m512i spread = _mm512_set1_epi32(0x00204081), ones = _mm512_set1_epi8(1);
+    const __m512i first =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
+    const __m512i low = _mm512_set1_epi32(0x08040201), high = _mm512_set1_epi32((int)0x80402010);
+    const __m512i sixteen = _mm512_set1_epi8(16);
 
-#pragma GCC unroll 8
-    for (unsigned t = 0; t < 8; t++) {
-        __m512i four = _mm512_and_si512(_mm512_srli_epi32(fifths, 4 * t), _mm512_set1_epi32(15));
-        __m512i bits = _mm512_and_si512(_mm512_mullo_epi32(four, spread), ones);
-        word[t] = _mm512_or_si512(word[t], _mm512_slli_epi32(bits, 4));
+#pragma GCC unroll 4
+    for (int t = 0; t < 8; t += 2) {
+        __m512i copies =
+            _mm512_shuffle_epi8(fifths, _mm512_add_epi8(first, _mm512_set1_epi8((char)(t / 2))));
+        word[t] =
+            _mm512_mask_add_epi8(word[t], _mm512_test_epi8_mask(copies, low), word[t], sixteen);
+        word[t + 1] = _mm512_mask_add_epi8(word[t + 1], _mm512_test_epi8_mask(copies, high),
+                                           word[t + 1], sixteen);
     }
 }
 
@@ -74,13 +80,9 @@ static DP_ALWAYS_INLINE void look_up_mxfp4(__m512i word[8])
 /* 2^(e - 128); the two smallest are subnormal. */
 static DP_ALWAYS_INLINE __m512 scale_mxfp4(const rows16 *rows, size_t offset)
 {
-    uint8_t bytes[TILE_ROWS];
-    __m512i e, normal, subnormal;
+    __m512i e = _mm512_cvtepu8_epi32(gather_u8(rows, offset));
+    __m512i normal, subnormal;
 
-#pragma GCC unroll 16
-    for (size_t r = 0; r < TILE_ROWS; r++)
-        bytes[r] = row_at(rows, r)[offset];
-    e = _mm512_cvtepu8_epi32(load16(bytes));
     normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
     subnormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
     return _mm512_castsi512_ps(
