@@ -134,6 +134,7 @@ dp_status dp_session_generate(dp_session *session, const dp_generate *how, dp_fi
         return st;
     dp_buf_init(&g.held, HELD_MAX);
     dp_decoder_init(&g.decoder, session->engine->vocab->tokenizer, how->shows_special);
+    g.decoder.is_first = false; /* the text goes on after a prompt */
     /* Logits are needed even when the whole timeline stands already. */
     if (dp_session_pending(session) == 0 && !session->has_logits)
         session->evaluated--;
