@@ -200,14 +200,16 @@ static dp_status load_pinned(dp_tier *tier, const dp_page_id *pages, size_t coun
     while (st == DP_OK || st == DP_E_TIMEOUT) {
         dp_lease lease;
         size_t index;
+        if (progress->report &&
+            !progress->report(progress->user, progress->done_bytes, progress->total_bytes)) {
+            st = dp_fail(err, DP_E_CANCELED, "loading was canceled");
+            break;
+        }
         st = dp_tier_next(&batch, &lease, &index, PROGRESS_WAIT_NS, err);
         if (st == DP_OK) {
             progress->done_bytes += lease._page->data_bytes;
             dp_tier_release(tier, &lease);
         }
-        if ((st == DP_OK || st == DP_E_TIMEOUT) && progress->report &&
-            !progress->report(progress->user, progress->done_bytes, progress->total_bytes))
-            st = dp_fail(err, DP_E_CANCELED, "loading was canceled");
     }
     dp_tier_batch_end(&batch);
     return st == DP_E_NOTFOUND ? DP_OK : st;

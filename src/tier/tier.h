@@ -85,7 +85,8 @@ uint64_t dp_tier_page_bytes(const dp_tier *tier, dp_page_id page); /* slot bytes
 size_t dp_tier_page_count(const dp_tier *tier);
 
 /* Loads pages and keeps them for the tier's life; progress (may be NULL) is called on
- * the calling thread with bytes done of bytes in all, and returns false to cancel.
+ * the calling thread with bytes done of bytes in all, a few times a second at least
+ * and with all of them at the end, and returns false to cancel.
  * Nothing is pinned then. DP_E_BUDGET when they do not fit together with the largest
  * page that stays unpinned, DP_E_NOMEM, DP_E_IO ..., DP_E_CANCELED. */
 dp_status dp_tier_pin(dp_tier *tier, const dp_page_id *pages, size_t count,

@@ -37,7 +37,9 @@ static void check_page(dp_tier *tier, const dp_page *page, sums *sums)
     DP_CHECK((page->load != NULL) == is_loading);
     DP_CHECK(dp_link_is_alone(&page->queue_link) == !is_queued);
     DP_CHECK((page->evict_item.at != DP_HEAP_NOWHERE) == is_evictable);
+    DP_CHECK(page->pinned_bytes >= (page->is_pinned ? page->bytes : 0));
     DP_CHECK(page->is_pinned || page->pinned_bytes == 0);
+    DP_CHECK(!page->is_pinned || !page->slot || page->slot->capacity <= page->pinned_bytes);
     DP_CHECK(!page->is_prefetched || (is_here ? page->lease_count == 0 : is_loading));
     if (page->slot) {
         DP_CHECK(page->slot->capacity >= page->bytes);

@@ -365,6 +365,28 @@ static void test_pin(void **unused)
     bench_close(&b);
 }
 
+/* A pinned page takes no slot larger than what was counted for it: the largest page
+ * would not fit beside it any more. */
+static void test_pinned_slots_are_exact(void **unused)
+{
+    static const uint64_t sizes[] = { 21 * 4096, 20 * 4096, 20 * 4096 };
+    bench b;
+    pin_log log = { &b, .calls_max = 100 };
+    dp_error err;
+
+    bench_open(&b, 0, 41 * 4096 / PAGE_BYTES + 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        dp_page_desc desc = { DP_PAGE_EXPERT, 0, i, 1, { { 0, 0, sizes[i] } } };
+        CHECK_OK(dp_tier_add_page(b.tier, &desc, &b.pages[i], &err), err);
+    }
+    CHECK_OK(dp_tier_set_budget(b.tier, 41 * 4096, &err), err);
+    use_pages(&b, b.pages, 2);
+    CHECK_OK(dp_tier_pin(b.tier, &b.pages[2], 1, pin_progress, &log, &err), err);
+    CHECK(stats_of(&b).pinned_bytes == 20 * 4096 && !is_resident(&b, 0), "exact");
+    use_pages(&b, b.pages, 2);
+    bench_close(&b);
+}
+
 static void test_pin_fails(void **unused)
 {
     dp_error err;
@@ -586,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_demand_takes_room_of_prefetch),
         cmocka_unit_test(test_wanted_after_cancel),
         cmocka_unit_test(test_pin),
+        cmocka_unit_test(test_pinned_slots_are_exact),
         cmocka_unit_test(test_pin_fails),
         cmocka_unit_test(test_never_fits),
         cmocka_unit_test(test_budget_shrinks_as_leases_end),
