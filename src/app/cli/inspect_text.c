@@ -73,7 +73,9 @@ static dp_status write_pages(const dp_inspect *inspect, dp_buf *out)
     dp_status st = DP_OK;
 
     for (uint32_t i = 0; dp_inspect_pages(inspect, i, &group) && !st; i++) {
-        st = dp_buf_format(out, "pages         %-7s %u, %s; one ", group.kind, group.page_count,
+        if (group.page_count == 0)
+            continue;
+        st = dp_buf_format(out, "pages         %-9s %u, %s; one ", group.kind, group.page_count,
                            SIZE(group.bytes));
         if (!st && group.bytes_min < group.bytes_max)
             st = dp_buf_format(out, "%s to ", SIZE(group.bytes_min));

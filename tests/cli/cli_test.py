@@ -1,0 +1,355 @@
+#!/usr/bin/env python3
+"""Tests doppler as a user meets it: cli_test.py PROGRAM MODEL SOURCE_ROOT
+
+MODEL is the demo model; chat has a script of its own (cli_chat_test.py)."""
+import array
+import json
+import math
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import cli_testing
+from cli_testing import Checks, Cli, SUMMARY, Terminal, interrupt
+
+ROOT = pathlib.Path(sys.argv[3])
+COMMANDS = ["run", "chat", "inspect", "tokenize", "perplexity", "logits", "help", "version"]
+STORY = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the "
+         "sunshine. One day, she saw a big, red ball and wanted to play with it.")
+GREEDY = ["--temp", "0"]
+NEEDED_KEYS = {
+    "text", "finish", "model", "seed", "threads", "kernels", "prompt_tokens", "new_tokens",
+    "decode_tokens", "decode_tok_s", "prefill_tok_s", "ttft_ms", "budget_bytes", "peak_bytes",
+    "expert_hits", "expert_misses", "disk_read_bytes", "swarm_read_bytes", "page_ms_p50",
+    "page_ms_p99", "cache_state",
+}
+
+# words (M: the model), exit code, what standard error says
+REFUSALS = [
+    ([], 2, "doppler: give a command"),
+    (["rnu"], 2, 'doppler: no command "rnu"; did you mean "run"? (doppler help lists them)'),
+    (["help", "serve"], 2, 'doppler: no command "serve" (doppler help lists them)'),
+    (["version", "x"], 2, 'version: "x" is one argument too many: doppler version'),
+    (["run"], 2, "run: an argument is missing: doppler run MODEL [-]"),
+    (["run", "M", "--promt", "x"], 2, "run: no option --promt; did you mean --prompt?"),
+    (["run", "M", "-x"], 2, "run: no option -x (doppler help run lists them)"),
+    (["run", "M", "-p"], 2, "run: --prompt needs a value"),
+    (["run", "M", "-p", "x", "--ram", "lots"], 2, "--ram takes a size"),
+    (["run", "M", "-p", "x", "--ram="], 2, "--ram takes a size"),
+    (["run", "M", "-p", "x", "-n", "-1"], 2, "--max-tokens takes N"),
+    (["run", "M", "-p", "x", "--temp", "hot"], 2, "--temp"),
+    (["run", "M", "-p", "x", "-t", "100000"], 2, "--threads"),
+    (["run", "M", "-p", "x", "--json=maybe"], 2, "--json takes on or off"),
+    (["run", "M", "-p", "x", "--stop", ""], 2, "--stop takes 1 to 256 bytes, not 0"),
+    (["run", "M", "-p", "x"] + ["--stop", "a"] * 17, 6, "more than 16 stop texts"),
+    (["run", "M", "-p", "x", "--system", "y"], 2, "--system is for a conversation"),
+    (["run", "M"], 2, "give one text: --prompt TEXT, --file FILE, or -"),
+    (["run", "M", "-p", "x", "-"], 2, "give one text"),
+    (["run", "M", "x"], 2, '"x" is not "-"'),
+    (["run", "M", "-f", "/no/such/file"], 3, "/no/such/file: cannot open: No such file"),
+    (["run", "/no/such/model", "-p", "x"], 3, "/no/such/model"),
+    (["run", "/", "-p", "x"], None, "doppler: /: "),
+    (["run", "M", "-p", "x", "--ram", "1KiB"], 6, "--ram"),
+    (["run", "M", "-p", "x " * 900, "--ctx", "256"], 6, "256"),
+    (["tokenize", "M", "-p", "x", "--temp", "1"], 2, "tokenize: no option --temp"),
+    (["tokenize", "M", "-p", "x", "--decode"], 2, "tokenize: line 1 is not made of token ids"),
+    (["tokenize", "M", "-p", "4096", "--decode"], 2, "the vocabulary has ids 0 to 4095, not 4096"),
+    (["tokenize", "/no/such/model", "-p", "x"], 3, "/no/such/model"),
+    (["inspect", "/no/such/model"], 3, "/no/such/model"),
+    (["inspect", "M", "extra"], 2, '"extra" is one argument too many'),
+    (["perplexity", "M"], 2, "doppler perplexity MODEL FILE"),
+    (["perplexity", "M", "/no/such/file"], 3, "/no/such/file"),
+    (["perplexity", "M", "/dev/null", "--ctx", "1"], 2, "nothing to score"),
+    (["logits", "M"], 2, "logits: give --tokens FILE and --out FILE"),
+    (["logits", "M", "--tokens", "/dev/null", "-o", "x"], 2, "/dev/null: no token ids"),
+    (["logits", "M", "--tokens", "/no/such/file", "-o", "x"], 3, "/no/such/file"),
+    (["chat", "/no/such/model"], 3, "/no/such/model"),
+    (["chat", "M", "-n", "many"], 2, "--max-tokens takes N"),
+]
+
+
+def test_refusals(cli, check):
+    for words, code, sentence in REFUSALS:
+        done = cli.run(*[cli.model if word == "M" else word for word in words])
+        is_code = done.code not in (0, 1) if code is None else done.code == code
+        check(is_code and sentence in done.err, f"{words[:6]}: {done}")
+        check(done.out == "" and done.err.startswith("doppler: ") and done.err.count("\n") == 1,
+              f"{words[:6]}: one sentence and no answer: {done}")
+
+
+def test_help(cli, check):
+    done = cli.run("help")
+    check(done.code == 0 and not done.err, f"help: {done}")
+    check(cli.run("--help").out == done.out and cli.run("-h").out == done.out, "--help is help")
+    for name in COMMANDS:
+        check(f"\n  {name} " in done.out, f"help does not list {name}")
+        page = cli.run("help", name)
+        check(page.code == 0 and page.out.startswith(f"Usage: doppler {name}"), f"{name}: {page}")
+        check(max(map(len, page.out.splitlines())) <= 80, f"help {name}: wider than 80 columns")
+        check(cli.run(name, "--help").out == page.out, f"{name} --help is help {name}")
+    check("\nSampling:\n" in cli.run("help", "run").out, "run samples")
+    check("\nSampling:\n" not in cli.run("help", "logits").out, "logits does not sample")
+    version = cli.run("version")
+    check(version.code == 0 and version.out == cli.run("--version").out, f"version: {version}")
+    check(version.out.split()[0] == "doppler" and version.out[8].isdigit(), f"version: {version}")
+
+
+def test_man_page(cli, check):
+    page = cli.run("help", "--man").bytes
+    check(page == (ROOT / "docs/doppler.1").read_bytes(),
+          "docs/doppler.1 is not what the tables say: doppler help --man > docs/doppler.1")
+    if shutil.which("groff"):
+        done = subprocess.run(["groff", "-man", "-ww", "-Tutf8"], input=page, capture_output=True)
+        check(done.returncode == 0 and not done.stderr, f"groff: {done.stderr[:400]!r}")
+
+
+def test_broken_models(cli, check):
+    whole = pathlib.Path(cli.model).read_bytes()
+    rows = [("empty", b"", 4), ("magic only", whole[:4], 4), ("other magic", b"GGML" + whole[4:], 4),
+            ("cut header", whole[:1000], 4), ("cut tensors", whole[:len(whole) // 2], 4),
+            ("last byte", whole[:-40000], 4), ("version 99", whole[:4] + b"c\0\0\0" + whole[8:], 5)]
+    for name, content, code in rows:
+        path = cli.file("broken.gguf", content)
+        for words in (["run", path, "-p", "x"], ["inspect", path]):
+            done = cli.run(*words)
+            check(done.code == code and str(path) in done.err, f"{name}, {words[0]}: {done}")
+
+
+def test_run_is_repeatable(cli, check):
+    def text(*words, **more):
+        done = cli.run("run", cli.model, "-n", "24", *words, **more)
+        check(done.code == 0 and SUMMARY.fullmatch(done.err), f"{words}: {done}")
+        return done.bytes
+
+    prompt = ["-p", "Once upon a time"]
+    greedy = text(*prompt, *GREEDY)
+    check(greedy.startswith(b", there was a little girl named"), f"greedy: {greedy!r}")
+    for words in (["--seed", "5"], ["--ram", "6MiB"], ["--threads", "1"], ["--batch", "1"],
+                  ["--io", "buffered"], ["--kernels", "ref"], ["--ctx", "64"]):
+        check(text(*prompt, *GREEDY, *words) == greedy, f"{words}: another text")
+    seeded = text(*prompt, "--seed", "7")
+    check(text(*prompt, "--seed=7") == seeded, "the same seed, another text")
+    check(len({text(*prompt, "--seed", seed) for seed in range(1, 6)}) > 1, "seeds do nothing")
+    path = cli.file("prompt.txt", "Once upon a time\n")
+    check(text("-f", path, *GREEDY) == greedy, "--file")
+    check(text("-", *GREEDY, input=b"Once upon a time\n") == greedy, "standard input")
+    check(text(*prompt, *GREEDY, "--echo") == b"Once upon a time" + greedy, "--echo")
+    done = cli.run("run", cli.model, "-n", "24", *prompt, *GREEDY, "-q")
+    check(done.bytes == greedy and done.err == "", f"--quiet: {done}")
+
+
+def run_json(cli, *words):
+    done = cli.run("run", cli.model, "--json", *words)
+    return done, json.loads(done.out)
+
+
+def test_run_json(cli, check):
+    prompt = ["-p", "Once upon a time", *GREEDY]
+    plain = cli.run("run", cli.model, "-n", "12", *prompt)
+    done, answer = run_json(cli, "-n", "12", *prompt, "--threads", "2", "--seed", "9")
+    check(done.out.count("\n") == 1 and SUMMARY.fullmatch(done.err), f"{done}")
+    check(not NEEDED_KEYS - set(answer), f"keys: {NEEDED_KEYS - set(answer)} are missing")
+    check(answer["text"] == plain.out, f"text: {answer['text']!r}")
+    for key, want in [("finish", "length"), ("new_tokens", 12), ("prompt_tokens", 5), ("seed", 9),
+                      ("threads", 2), ("model", cli.model)]:
+        check(answer.get(key) == want, f"{key}: {answer.get(key)!r}")
+    check(answer["decode_tok_s"] > 0 and answer["ttft_ms"] > 0, f"rates: {answer}")
+    check(0 < answer["peak_bytes"] and 0 < answer["budget_bytes"], f"bytes: {answer}")
+
+    drawn = run_json(cli, "-n", "12", "-p", "One day")[1]
+    again = run_json(cli, "-n", "12", "-p", "One day", "--seed", drawn["seed"])[1]
+    check(drawn["seed"] > 0 and drawn["text"] == again["text"], f"drawn: {drawn['seed']}")
+
+    # A token of this vocabulary is half a character: JSON must hold it all the same.
+    special = run_json(cli, "-n", "30", "-p", "\u00e9\u20ac", "--temp", "100", "--top-p", "1",
+                       "--min-p", "0", "--top-k", "0", "--seed", "3", "--ignore-eos")[1]
+    check(special["new_tokens"] == 30, f"any bytes: {special}")
+
+
+def test_stops(cli, check):
+    prompt = ["-p", "Once upon a time", "-n", "40", *GREEDY]
+    whole = cli.run("run", cli.model, *prompt).out
+    for stop in ("girl", "little girl named Li", ".", whole[30:35]):
+        answer = run_json(cli, *prompt, "--stop", "not in it", "--stop", stop)[1]
+        check(answer["text"] == whole[:whole.index(stop)] and answer["finish"] == "stop_text",
+              f"--stop {stop!r}: {answer['text']!r} {answer['finish']}")
+    answer = run_json(cli, *prompt, "--stop", "Zanzibar")[1]
+    check(answer["text"] == whole and answer["finish"] == "length", "a stop that never comes")
+    full = run_json(cli, "-p", "Once upon a time", "--ctx", "48", "--ignore-eos", *GREEDY)[1]
+    check(full["finish"] == "length" and full["prompt_tokens"] + full["new_tokens"] == 48,
+          f"a full context: {full['finish']}, {full['new_tokens']} tokens")
+
+
+def test_interrupt(cli, check):
+    process = cli.start("run", cli.model, "-p", "Once", "--ignore-eos", "--ctx", "1024", "--kernels",
+                        "ref", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    first = process.stdout.read(1)
+    interrupt(process)
+    out, err = process.communicate(timeout=cli_testing.TIMEOUT_S)
+    check(process.returncode == 130, f"exit status {process.returncode}: {err!r}")
+    check(SUMMARY.fullmatch(err.decode()), f"the numbers are missing: {err!r}")
+    check(first and len(out) < 3000, f"{len(out)} bytes after Ctrl-C")
+
+
+def test_progress_is_for_terminals(cli, check):
+    words = ["run", cli.model, "-p", "Once", "-n", "4"]
+    done = cli.run(*words)
+    check("\r" not in done.err and "\033" not in done.err and "loading" not in done.err, f"{done}")
+    terminal = Terminal(cli, *words)
+    shown, code = terminal.end()
+    check("loading [" in shown and "\033[K" in shown and code == 0, f"{code}: {shown!r}")
+
+
+def test_failed_writes(cli, check):
+    ids = cli.file("ids.txt", "0 654 563")
+    text = cli.file("story.txt", STORY)
+    rows = [["run", cli.model, "-p", "x", "-n", "4"], ["run", cli.model, "-p", "x", "-n", "4", "--json"],
+            ["help"], ["version"], ["help", "--man"], ["inspect", cli.model], ["inspect", cli.model, "--json"],
+            ["tokenize", cli.model, "-p", "x"], ["perplexity", cli.model, text],
+            ["logits", cli.model, "--tokens", ids, "-o", "-"]]
+    for words in rows:
+        with open("/dev/full", "wb") as full:
+            done = cli.run(*words, stdout=full)
+        check(done.code == 7 and "standard output: cannot write: No space left" in done.err,
+              f"{words}: {done}")
+    done = cli.run("logits", cli.model, "--tokens", ids, "-o", "/dev/full")
+    check(done.code == 7 and "/dev/full: cannot write" in done.err, f"{done}")
+
+
+def test_reader_gone(cli, check):
+    for words in (["run", cli.model, "-p", "x", "--ignore-eos"], ["help"], ["inspect", cli.model]):
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        done = cli.run(*words, stdout=write_end)
+        os.close(write_end)
+        check(done.code == 141 and done.err == "", f"{words}: {done}")
+
+
+def test_tokenize(cli, check):
+    def ids(*words, **more):
+        done = cli.run("tokenize", cli.model, *words, **more)
+        check(done.code == 0 and done.out.count("\n") == 1, f"{words}: {done}")
+        return list(map(int, done.out.split()))
+
+    for row in json.loads((ROOT / "tests/oracle/tokenizer-4096.json").read_text()):
+        text = row["text"].encode()
+        got = ids("-", input=text)
+        check(got == row["ids"], f"{row['text']!r}: {got}")
+        plain = ids("-", "--no-bos", input=text)
+        check(plain == row["ids"][1:], f"--no-bos {row['text']!r}: {plain}")
+        back = cli.run("tokenize", cli.model, "--decode", "-", input=json.dumps(plain).encode())
+        check(back.code == 0 and back.bytes == text, f"back: {back}")
+    check(ids("-p", "Hello world") == ids("-f", cli.file("h", "Hello world")), "--prompt and --file")
+    name = cli.run("tokenize", cli.model, "--decode", "-p", "0").out
+    check(name and ids("-p", name, "--no-bos") == [0], f"the name of token 0: {name!r}")
+    check(len(ids("-p", name, "--no-special")) > 1, f"{name!r} as text")
+
+
+def read_floats(path):
+    values = array.array("f")
+    values.frombytes(path.read_bytes())
+    return values
+
+
+def test_logits(cli, check):
+    reference = json.loads((ROOT / "tests/oracle/demo/q4_0.json").read_text())["prompts"][1]
+    ids, out = reference["ids"], cli.folder / "logits.f32"
+    contents = []
+    for content, words in [(" ".join(map(str, ids)), []), (json.dumps(ids), ["--ram", "6MiB"]),
+                           (",\n".join(map(str, ids)), ["--threads", "1", "--batch", "7"])]:
+        done = cli.run("logits", cli.model, "--tokens", cli.file("ids", content), "-o", out, *words)
+        check(done.code == 0 and done.out == "" and SUMMARY.fullmatch(done.err), f"{words}: {done}")
+        contents.append(out.read_bytes())
+    check(len(set(contents)) == 1, "another budget or thread count, other bits")
+    done = cli.run("logits", cli.model, "--tokens", cli.folder / "ids", "-o", "-")
+    check(done.bytes == contents[0], "-o - writes other bytes")
+
+    values = read_floats(out)
+    check(len(values) == len(ids) * 4096 and all(map(math.isfinite, values)), f"{len(values)} values")
+    best = [max(range(4096), key=lambda i: values[at * 4096 + i]) for at in range(len(ids))]
+    agreed = sum(a == b for a, b in zip(best, reference["argmax"]))
+    check(agreed >= len(ids) * 0.9, f"best tokens: {agreed} of {len(ids)} as the reference says")
+
+    out.unlink()
+    for content, words, code in [("0 4096", [], 2), ("0 " * 100, ["--ctx", "64"], 6), ("0 x", [], 2)]:
+        done = cli.run("logits", cli.model, "--tokens", cli.file("ids", content), "-o", out, *words)
+        check(done.code == code and not out.exists(), f"{content[:9]!r}: {done}")
+
+
+def nll_by_hand(cli, ids):
+    out = cli.folder / "logits.f32"
+    cli.run("logits", cli.model, "--tokens", cli.file("ids", json.dumps(ids)), "-o", out)
+    values, nlls = read_floats(out), []
+    for at in range(len(ids) - 1):
+        row = values[at * 4096:(at + 1) * 4096]
+        most = max(row)
+        nlls.append(most + math.log(sum(math.exp(v - most) for v in row)) - row[ids[at + 1]])
+    return nlls
+
+
+def test_perplexity(cli, check):
+    story = cli.file("story.txt", STORY)
+    done = cli.run("perplexity", cli.model, story, "--json")
+    got = json.loads(done.out)
+    check(done.code == 0 and SUMMARY.fullmatch(done.err), f"{done}")
+    ids = list(map(int, cli.run("tokenize", cli.model, "-f", story).out.split()))
+    nlls = nll_by_hand(cli, ids)
+    mean = sum(nlls) / len(nlls)
+    error = math.sqrt(sum((x - mean) ** 2 for x in nlls) / (len(nlls) - 1) / len(nlls))
+    check(got["tokens"] == len(nlls) and got["chunks"] == 1, f"{got}")
+    for key, want in [("nll", mean), ("nll_stderr", error), ("ppl", math.exp(mean)),
+                      ("ppl_stderr", math.exp(mean) * error)]:
+        check(abs(got[key] - want) < 1e-3 * want, f"{key}: {got[key]}, by hand {want}")
+    check(1 < got["ppl"] < 100, f"a model of stories foresees a story: {got['ppl']}")
+
+    other = cli.file("other.txt", STORY[::-1])
+    check(json.loads(cli.run("perplexity", cli.model, other, "--json").out)["ppl"] > 5 * got["ppl"],
+          "nonsense is foreseen as well as a story")
+    chunked = json.loads(cli.run("perplexity", cli.model, story, "--json", "--ctx", "16").out)
+    check(chunked["chunks"] == -(-len(nlls) // 15) and chunked["tokens"] == len(nlls), f"{chunked}")
+    limited = json.loads(cli.run("perplexity", cli.model, story, "--json", "-c16", "--chunks=2").out)
+    check(limited["chunks"] == 2 and limited["tokens"] == 30, f"{limited}")
+    line = cli.run("perplexity", cli.model, "-", input=STORY.encode()).out
+    check(line.startswith(f"nll {got['nll']:.5f} +- ") and line.count("\n") == 1, line)
+
+
+def test_inspect(cli, check):
+    text = cli.run("inspect", cli.model, "--tensors", "--keys")
+    check(text.code == 0 and not text.err, f"{text}")
+    for part in ("architecture  llama", "19.0 M", "32 a layer, 4 used", "token_embd.weight",
+                 "general.architecture"):
+        check(part in text.out, f"{part!r} is not in {text.out[:2000]!r}")
+    done = cli.run("inspect", cli.model, "--json", "--tensors", "--keys", "--ram", "8MiB")
+    got = json.loads(done.out)
+    for key, want in [("architecture", "llama"), ("layer_count", 7), ("expert_count", 32),
+                      ("expert_used", 4), ("vocab_size", 4096), ("is_supported", True),
+                      ("file_bytes", os.path.getsize(cli.model))]:
+        check(got.get(key) == want, f"{key}: {got.get(key)!r}")
+    check(len(got["tensors"]) == got["tensor_count"] and len(got["keys"]) == got["key_count"], "lists")
+    check(sum(t["size"] for t in got["tensors"]) == got["tensor_bytes"], "bytes of tensors")
+    pages = {group["kind"]: group for group in got["pages"]}
+    check(pages["expert"]["page_count"] == 224 and pages["expert"]["bytes_min"] == 41472,
+          f"{pages['expert']}")
+    plan = got["plan"]
+    check(plan["fits"] and plan["budget_bytes"] == 8 << 20 and 0 < plan["experts_held"] < 224,
+          f"{plan}")
+
+    # What it calls the least budget is the least: run agrees on both sides.
+    least = plan["least_bytes"]
+    small = json.loads(cli.run("inspect", cli.model, "--json", "--ram", "1MiB").out)["plan"]
+    check(not small["fits"] and small["least_bytes"] > 1 << 20, f"{small}")
+    words = ["run", cli.model, "-p", "Once", "-n", "3", "--ram"]
+    check(cli.run(*words, least).code == 0, f"--ram {least} does not run")
+    check(cli.run(*words, least // 2).code == 6, f"--ram {least // 2} runs")
+    check("tensors" not in json.loads(cli.run("inspect", cli.model, "--json").out), "unasked lists")
+
+
+def main():
+    cli, check = Cli(sys.argv[1], sys.argv[2]), Checks()
+    check.run([test for name, test in globals().items() if name.startswith("test_")], cli)
+    return check.report("cli")
+
+
+sys.exit(main())
