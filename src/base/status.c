@@ -37,7 +37,7 @@ static void mask_controls(char *text)
             *text = '?';
 }
 
-dp_status dp_fail(dp_error *err, dp_status status, const char *format, ...)
+dp_status(dp_fail)(dp_error *err, dp_status status, const char *format, ...)
 {
     va_list args;
 
@@ -52,7 +52,7 @@ dp_status dp_fail(dp_error *err, dp_status status, const char *format, ...)
     return status;
 }
 
-dp_status dp_fail_errno(dp_error *err, dp_status status, int errnum, const char *format, ...)
+dp_status(dp_fail_errno)(dp_error *err, dp_status status, int errnum, const char *format, ...)
 {
     char system_text[128];
     const char *reason;

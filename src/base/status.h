@@ -14,4 +14,16 @@ dp_status dp_fail(dp_error *err, dp_status status, const char *format, ...) DP_P
 dp_status dp_fail_errno(dp_error *err, dp_status status, int errnum, const char *format, ...)
     DP_PRINTF(4, 5);
 
+/* Both return something else than DP_OK. Saying so where the compiler sees it
+ * spares every caller a false "may be used uninitialized" about the outputs of
+ * a function that returned a failure. */
+static inline dp_status dp_failure(dp_status status)
+{
+    return status ? status : DP_E_INVALID;
+}
+
+#define dp_fail(err, status, ...) dp_failure((dp_fail)(err, status, __VA_ARGS__))
+#define dp_fail_errno(err, status, errnum, ...)                                                    \
+    dp_failure((dp_fail_errno)(err, status, errnum, __VA_ARGS__))
+
 #endif
