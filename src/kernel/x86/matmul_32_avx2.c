@@ -178,6 +178,7 @@ static DP_ALWAYS_INLINE void times_columns(float *y, size_t y_stride, const rows
     for (size_t c = 0; c < cols; c++)
         sum[c] = _mm256_setzero_ps();
     for (size_t b = 0; b < k / DP_QK; b++) {
+        prefetch_next_rows(w, b, t.block_bytes);
         unpack(&block, t.type, w, b * t.block_bytes);
         for (size_t c = 0; c < cols; c++)
             sum[c] = add_block(sum[c], &block, &x[c], b, t);

@@ -263,7 +263,6 @@ static DP_ALWAYS_INLINE void add_block(__m256 *y, const tile256 *w, const dp_act
         isum[c] = extra[c] = _mm256_setzero_si256();
         q[c] = x[c].q + b * DP_QK_K;
     }
-#pragma GCC unroll 1
     for (int s = 0; s < 64 / t.scale_groups; s++) {
         add_scale(isum, w->w + s * t.scale_groups, w->scale[s], q, cols, t);
         for (int c = 0; c < cols; c++)
@@ -299,6 +298,7 @@ static DP_ALWAYS_INLINE void times_columns(float *y, size_t y_stride, const rows
     for (size_t b = 0; b < k / DP_QK_K; b++) {
         size_t c = 0;
 
+        prefetch_next_rows(w, b, t.block_bytes);
         unpack(&tile, t.type, w, b * t.block_bytes);
         for (; c + AT_ONCE <= cols; c += AT_ONCE)
             add_block(sum + c, &tile, x + c, b, AT_ONCE, t);

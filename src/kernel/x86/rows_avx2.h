@@ -29,6 +29,7 @@ enum {
 /* Where 8 rows begin. Past the last row the last one is repeated: computed, not stored. */
 typedef struct rows8 {
     const uint8_t *at[ROWS];
+    const uint8_t *next; /* the 8 rows after these, or these if they are the last */
 } rows8;
 
 static inline rows8 rows8_at(const void *w, size_t row_bytes, size_t row, size_t rows)
@@ -37,7 +38,19 @@ static inline rows8 rows8_at(const void *w, size_t row_bytes, size_t row, size_t
 
     for (size_t i = 0; i < ROWS; i++)
         r.at[i] = (const uint8_t *)w + DP_MIN(row + i, rows - 1) * row_bytes;
+    r.next = (const uint8_t *)w + (row + 2 * ROWS <= rows ? row + ROWS : row) * row_bytes;
     return r;
+}
+
+/* Asks for the next 8 rows while these are computed, as many bytes as block b of these
+ * takes. 8 short streams that start anew every few microseconds are more than the
+ * hardware's own prefetch follows; the next rows are one stream, a few KiB ahead. */
+static DP_ALWAYS_INLINE void prefetch_next_rows(const rows8 *rows, size_t b, size_t block_bytes)
+{
+    const uint8_t *from = rows->next + b * ROWS * block_bytes;
+
+    for (size_t i = 0; i < ROWS * block_bytes; i += DP_CACHE_LINE)
+        _mm_prefetch((const char *)(from + i), _MM_HINT_T1);
 }
 
 /* The views of `cols` packed columns. */
