@@ -15,7 +15,6 @@ CHOSEN := $(if $(SUITE),--suite $(SUITE))
 
 all: setup $(BUILD)/build.ninja
 	$(NINJA) -C $(BUILD)
-	@ln -sf src/app/cli/doppler $(BUILD)/doppler
 
 help:
 	@echo "make            build $(BUILD)/doppler and libdoppler"
@@ -81,7 +80,7 @@ valgrind: setup-dev build-test/build.ninja
 	$(NINJA) -C build-test
 	valgrind --error-exitcode=1 --leak-check=full --show-leak-kinds=definite,possible \
 	    --errors-for-leak-kinds=definite,possible \
-	    build-test/src/app/cli/doppler run $(MODEL) -p "Once upon a time" -n 8 --kernels avx2
+	    build-test/doppler run $(MODEL) -p "Once upon a time" -n 8 --kernels x86.avx2
 
 check: build-test/build.ninja
 	tools/check_layers.py
