@@ -4,7 +4,7 @@
 
 #define H ((uint64_t)DP_POLICY_HALF_LIFE_TICKS)
 
-/* Two pages used at these ticks; which one leaves first? -1: the first, 0: neither, 1: the second. */
+/* Two pages used at these ticks; which leaves first? -1: a, 1: b, 0: scores are equal. */
 static void test_who_leaves(void **unused)
 {
     static const struct {

@@ -16,7 +16,7 @@
 #include "base/base.h"
 #include "doppler/status.h"
 
-#define DP_SLOT_ALIGN    ((uint64_t)4096) /* of addresses and capacities: sectors and memory pages */
+#define DP_SLOT_ALIGN    ((uint64_t)4096) /* of addresses and capacities: a sector, a memory page */
 #define DP_SLOT_KEPT_MAX 64 /* pages leave about one at a time; a search must stay short */
 
 typedef struct dp_slot {

@@ -30,6 +30,11 @@
  *          Pages that wait for room get it in the order they were wanted, over
  *          all batches (the argument why nobody waits for ever: tier_load.c).
  *
+ * Streams  Pages that every step uses once, in order, and that cannot all stay, are
+ *          read ahead by wanting them early: a batch of one page each, begun k
+ *          pages before its use, with room for k + 1. Prefetching them would not
+ *          do, for all that could make room was used in this step (6).
+ *
  * Threads  Any; one lock inside, never held across I/O.
  */
 #ifndef DP_TIER_TIER_H
