@@ -157,6 +157,40 @@ static void test_batch_larger_than_budget(void **unused)
     bench_close(&b);
 }
 
+/* The stream of tier.h: pages in order, sweep after sweep, each wanted two pages early. */
+static void test_stream_reads_ahead(void **unused)
+{
+    enum { AHEAD = 2, PAGES = 8, SWEEPS = 3 };
+    dp_tier_batch batches[AHEAD + 1];
+    uint8_t states[AHEAD + 1];
+    dp_error err;
+    bench b;
+
+    bench_open(&b, PAGES, AHEAD + 1);
+    for (size_t i = 0; i < PAGES * SWEEPS + AHEAD; i++) {
+        size_t wanted = i % (AHEAD + 1);
+        size_t used = (i + 1) % (AHEAD + 1); /* begun AHEAD turns ago */
+        dp_lease lease;
+        size_t index;
+
+        if (i < PAGES * SWEEPS)
+            CHECK_OK(dp_tier_want(b.tier, &b.pages[i % PAGES], 1, &states[wanted], &batches[wanted],
+                                  &err),
+                     err);
+        CHECK(i >= PAGES * SWEEPS || b.fake.waiting_count == 2, "the next page is being read");
+        dp_source_fake_end_all(&b.fake);
+        if (i < AHEAD)
+            continue;
+        CHECK_OK(dp_tier_next(&batches[used], &lease, &index, 0, &err), err);
+        CHECK(lease.page == b.pages[(i - AHEAD) % PAGES] && has_data(&b, &lease), "in order");
+        dp_tier_batch_end(&batches[used]);
+        dp_tier_release(b.tier, &lease);
+        dp_tier_check(b.tier);
+    }
+    CHECK(stats_of(&b).loads == PAGES * SWEEPS, "no locality in a sweep");
+    bench_close(&b);
+}
+
 /* Two batches over the same pages and room for two: each is served. */
 static void test_two_batches_share(void **unused)
 {
@@ -601,6 +635,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hits_come_first_then_arrivals),
         cmocka_unit_test(test_batch_larger_than_budget),
+        cmocka_unit_test(test_stream_reads_ahead),
         cmocka_unit_test(test_two_batches_share),
         cmocka_unit_test(test_failure_reaches_everyone),
         cmocka_unit_test(test_prefetch_is_counted_apart),
