@@ -12,7 +12,7 @@ dp_status dp_stops_read(const char *stops[DP_STOPS_MAX], size_t *count, const dp
     *count = 0;
     while ((text = dp_args_next(args, "stop", &at))) {
         if (*count == DP_STOPS_MAX)
-            return dp_fail(err, DP_E_LIMIT, "%s: more than %d stop texts", args->command->name,
+            return dp_fail(err, DP_E_INVALID, "%s: more than %d stop texts", args->command->name,
                            DP_STOPS_MAX);
         if (!text[0] || strlen(text) > DP_STOP_BYTES_MAX)
             return dp_fail(err, DP_E_INVALID, "%s: --stop takes 1 to %d bytes, not %zu",
