@@ -72,12 +72,13 @@ def count(result, status, timed_out):
         result.failed += 1
 
 
-def run(test, factor):
+def run(test, build, factor):
     result = Result(test)
     limit = None if not test["timeout"] or test["timeout"] < 0 else test["timeout"] * factor
     begin = time.monotonic()
-    # A session of its own, so that a timeout ends what the test started as well.
-    process = subprocess.Popen(test["cmd"], env={**os.environ, **test["env"]}, cwd=test["workdir"],
+    # Commands are relative to the build folder. A session of its own, so that a
+    # timeout ends what the test started as well.
+    process = subprocess.Popen(test["cmd"], env={**os.environ, **test["env"]}, cwd=test["workdir"] or build,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, start_new_session=True)
     timed_out = False
@@ -121,7 +122,7 @@ def run_all(tests, args):
     lock, results = threading.Lock(), []
 
     def one(test):
-        result = run(test, args.timeout_factor)
+        result = run(test, args.build, args.timeout_factor)
         show(result, lock)
         results.append(result)
 
