@@ -11,8 +11,9 @@
 
 /* ---- opening ---- */
 
-dp_status dp_engine_open_source(dp_source **out, const dp_gguf *gguf, const dp_options *options,
-                                dp_error *err)
+/* The file's parts as a source, per the options. */
+static dp_status open_source(dp_source **out, const dp_gguf *gguf, const dp_options *options,
+                             dp_error *err)
 {
     uint32_t count = dp_gguf_part_count(gguf);
     const char **paths = dp_alloc(count, sizeof *paths);
@@ -44,37 +45,44 @@ static dp_policy const *policy_of(const dp_options *options)
     return policy;
 }
 
-/* Description, vocabulary, source and page table: everything but memory for weights. */
-static dp_status open_model(dp_engine *e, const char *path, const dp_options *options,
-                            dp_error *err)
+dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_options *options,
+                                dp_error *err)
 {
-    dp_gguf *gguf;
-    dp_status st = dp_gguf_open(&gguf, path, err);
     dp_tier_config tier = { .policy = policy_of(options), .clock = &dp_clock_real };
+    dp_status st = dp_model_open(&e->model, gguf, err);
 
     if (st)
         return st;
-    st = dp_model_open(&e->model, gguf, err);
-    if (st)
-        goto done;
     for (size_t i = 0; i < dp_gguf_tensor_count(gguf); i++)
         e->model_bytes += dp_gguf_tensor(gguf, i)->size;
     st = dp_vocab_from_gguf(&e->vocab, gguf, err);
-    if (st == DP_E_NOTFOUND) /* logits and token ids need none */
-        st = DP_OK;
+    if (st && st != DP_E_NOTFOUND) /* logits and token ids need no vocabulary */
+        return st;
+    st = open_source(&e->source, gguf, options, err);
     if (st)
-        goto done;
-    st = dp_engine_open_source(&e->source, gguf, options, err);
-    if (st)
-        goto done;
+        return st;
     tier.source = e->source;
     tier.budget_bytes = UINT64_MAX / 2; /* until the plan knows */
     st = dp_tier_open(&e->tier, &tier, err);
+    return st ? st : dp_model_register(e->model, e->tier, err);
+}
+
+/* *bytes: what is live of it all, once the description of the file is gone. */
+static dp_status open_model(dp_engine *e, const char *path, const dp_options *options,
+                            uint64_t *bytes, dp_error *err)
+{
+    dp_mem_stats before, after;
+    dp_gguf *gguf;
+    dp_status st;
+
+    dp_mem_stats_read(&before);
+    st = dp_gguf_open(&gguf, path, err);
     if (st)
-        goto done;
-    st = dp_model_register(e->model, e->tier, err);
-done:
+        return st;
+    st = dp_engine_open_tables(e, gguf, options, err);
     dp_gguf_close(gguf);
+    dp_mem_stats_read(&after);
+    *bytes = after.heap_bytes - before.heap_bytes;
     return st;
 }
 
@@ -134,26 +142,33 @@ static dp_status pin(dp_engine *e, dp_progress progress, void *user, dp_error *e
     return st ? st : dp_model_prepare(e->model, e->tier, err);
 }
 
+dp_engine *dp_engine_new(void)
+{
+    dp_engine *e = dp_alloc_zero(1, sizeof *e);
+
+    if (!e)
+        return NULL;
+    dp_mutex_init(&e->stats_lock);
+    dp_budget_init(&e->budget, 0);
+    return e;
+}
+
 dp_status dp_engine_open(dp_engine **out, const char *path, const dp_options *options,
                          dp_progress progress, void *user, dp_error *err)
 {
-    dp_engine *e = dp_alloc_zero(1, sizeof *e);
-    dp_mem_stats mem;
+    dp_engine *e = dp_engine_new();
+    uint64_t tables_bytes;
     dp_status st;
 
     *out = NULL;
     if (!e)
         return dp_fail(err, DP_E_NOMEM, "engine: no memory");
-    dp_mutex_init(&e->stats_lock);
-    dp_budget_init(&e->budget, 0);
-    st = open_model(e, path, options, err);
+    st = open_model(e, path, options, &tables_bytes, err);
     if (st)
         goto done;
-    dp_mem_stats_read(&mem);
-    st = dp_plan_make(&e->plan, e->model, e->tier, mem.heap_bytes, options, err);
+    st = dp_plan_make(&e->plan, e->model, e->tier, tables_bytes, options, err);
     if (st)
         goto done;
-    e->plan.step.reads_ahead = !e->plan.pins_always;
     st = take_memory(e, options, err);
     if (st)
         goto done;

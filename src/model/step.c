@@ -108,6 +108,7 @@ dp_status dp_step_open(dp_step **out, const dp_model *model, dp_tier *tier, dp_d
     s->device = device;
     s->config = *config;
     s->cancel = cancel;
+    s->ahead_page = DP_PAGE_NONE;
     s->buffer_bytes = dp_step_bytes(model, config);
     s->buffers = device->ops->acquire(device, s->buffer_bytes);
     if (!s->buffers) {
@@ -156,17 +157,56 @@ dp_status dp_step_next(dp_step *step, dp_tier_batch *batch, dp_lease *lease, siz
                    (unsigned long long)(DP_STEP_TIMEOUT_NS / 1000000000));
 }
 
+/* The always-used page a step of a dense model reads after this one: its layers'
+ * pages lie in order, then come the final norm and the head. */
+static dp_page_id page_after(const dp_model *m, dp_page_id page)
+{
+    dp_page_id head_last = m->head.first_page + m->head.page_count - 1;
+
+    if (page == m->globals_page)
+        return m->head.first_page;
+    if (page >= m->head.first_page && page <= head_last)
+        return page < head_last ? page + 1 : DP_PAGE_NONE;
+    return page + 1 < m->pages.page_count ? page + 1 : m->globals_page;
+}
+
+static void end_ahead(dp_step *step)
+{
+    if (step->ahead_page != DP_PAGE_NONE)
+        dp_tier_batch_end(&step->ahead);
+    step->ahead_page = DP_PAGE_NONE;
+}
+
+/* Wants the page after `page` while that one computes. A page that cannot be had
+ * is told when it is needed. */
+static void begin_ahead(dp_step *step, dp_page_id page)
+{
+    step->ahead_page = page_after(step->model, page);
+    if (step->ahead_page != DP_PAGE_NONE &&
+        dp_tier_want(step->tier, &step->ahead_page, 1, step->ahead_scratch, &step->ahead, NULL))
+        step->ahead_page = DP_PAGE_NONE;
+}
+
 dp_status dp_step_acquire(dp_step *step, dp_page_id page, dp_lease *lease, dp_error *err)
 {
     dp_tier_batch batch;
     uint8_t scratch[1];
     size_t index;
-    dp_status st = dp_tier_want(step->tier, &page, 1, scratch, &batch, err);
+    dp_status st;
 
-    if (st)
-        return st;
-    st = dp_step_next(step, &batch, lease, &index, err);
-    dp_tier_batch_end(&batch);
+    if (step->ahead_page == page) {
+        st = dp_step_next(step, &step->ahead, lease, &index, err);
+        end_ahead(step);
+    } else {
+        end_ahead(step);
+        st = dp_tier_want(step->tier, &page, 1, scratch, &batch, err);
+        if (st)
+            return st;
+        st = dp_step_next(step, &batch, lease, &index, err);
+        dp_tier_batch_end(&batch);
+    }
+    if (!st && step->config.reads_ahead)
+        begin_ahead(step, page);
     return st;
 }
 
@@ -306,26 +346,6 @@ static void begin(dp_step *step, const dp_batch_token *tokens, uint32_t count)
     dp_tier_tick(step->tier);
 }
 
-/* A layer's always-used pages are known in advance: the next one's are read
- * while this one computes. */
-static void read_ahead(dp_step *step, uint32_t layer)
-{
-    const dp_model *m = step->model;
-    dp_page_id pages[3];
-    size_t count = 0;
-
-    if (m->layers[layer].ffn_page != DP_PAGE_NONE)
-        pages[count++] = m->layers[layer].ffn_page;
-    if (layer + 1 < m->hp.layer_count) {
-        pages[count++] = m->layers[layer + 1].page;
-        if (m->layers[layer + 1].ffn_page != DP_PAGE_NONE)
-            pages[count++] = m->layers[layer + 1].ffn_page;
-    } else {
-        pages[count++] = m->head.first_page;
-    }
-    dp_tier_prefetch(step->tier, pages, count);
-}
-
 dp_status dp_step_run(dp_step *step, const dp_batch_token *tokens, uint32_t count,
                       dp_step_sink on_logits, void *user, dp_error *err)
 {
@@ -335,12 +355,10 @@ dp_status dp_step_run(dp_step *step, const dp_batch_token *tokens, uint32_t coun
     DP_CHECK(count >= 1 && count <= step->config.batch_tokens);
     begin(step, tokens, count);
     st = embed(step, err);
-    for (uint32_t l = 0; !st && l < m->hp.layer_count; l++) {
-        if (is_canceled(step))
-            return fail_canceled(err);
-        if (step->config.reads_ahead)
-            read_ahead(step, l);
-        st = m->arch->layer(step, l, err);
-    }
-    return st ? st : head(step, on_logits, user, err);
+    for (uint32_t l = 0; !st && l < m->hp.layer_count; l++)
+        st = is_canceled(step) ? fail_canceled(err) : m->arch->layer(step, l, err);
+    if (!st)
+        st = head(step, on_logits, user, err);
+    end_ahead(step);
+    return st;
 }

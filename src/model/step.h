@@ -34,7 +34,8 @@ typedef struct dp_step dp_step;
 typedef struct dp_step_config {
     uint32_t batch_tokens;
     uint32_t logits_rows;
-    bool reads_ahead; /* asks for the next layer's pages while one computes: when not all are pinned */
+    bool reads_ahead; /* dense models whose pages are not all pinned: the next page loads while one
+                         computes. Needs room for two pages */
 } dp_step_config;
 
 /* Bytes dp_step_open takes for them. */
