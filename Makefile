@@ -54,7 +54,7 @@ build-fuzz/build.ninja:
 	    -Db_lundef=false -Ddefault_library=static -Dfuzz=true -Dc_args=-fsanitize=fuzzer-no-link
 
 demo: all
-	$(BUILD)/doppler run $(MODEL) -p "Once upon a time" -n 200 --ram 8MiB \
+	$(BUILD)/doppler run $(MODEL) -p "Once upon a time" --echo -n 200 --ram 8MiB \
 	    --temp 0.6 --top-p 0.9 --seed 7
 
 test: setup build-test/build.ninja
