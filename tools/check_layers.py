@@ -6,9 +6,10 @@ src/<layer>/... belongs to <layer>; include/doppler/... is the layer "api".
 Project includes are written from the root ("tier/page.h"), so the first word
 of every include names the layer it reaches into. Two more rules hold:
 
-  - tests beside the code may include "testing/...", nothing else may;
-  - headers of the operating system are included in base and in the backends of
-    device only (and by programs that stand outside the layers).
+  - tests and what helps them (x_test.c, x_testing.h, fake_x.h) may include
+    "testing/..." and system headers; nothing else may include them or those;
+  - headers of the operating system are included in base, in backends of device,
+    and in programs only.
 """
 import pathlib
 import re
@@ -21,6 +22,7 @@ SOURCES = {".c", ".h", ".cpp", ".cu", ".cuh", ".m", ".metal"}
 # Threads, files, memory maps, clocks and sockets: what base wraps.
 OS_HEADERS = re.compile(r"^(sys/|linux/|unistd\.h|fcntl\.h|pthread\.h|sched\.h|signal\.h|dirent\.h|"
                         r"dlfcn\.h|poll\.h|time\.h|liburing\.h|netinet/|arpa/|windows\.h)")
+IS_TEST = re.compile(r"(_test|_testing|_fake)$|^fake_")
 SEES_OS = {"base", "device", "app", "testing", "swarm"}
 
 
@@ -47,9 +49,12 @@ def check_project(where, path, layer, target, table):
     first = "api" if target.startswith("doppler/") else target.split("/")[0]
     if first not in table:
         return where + f'"{target}" is not written from the root'
+    is_test = IS_TEST.search(path.stem)
+    if IS_TEST.search(pathlib.PurePath(target).stem) and not is_test:
+        return where + f'"{target}" is for tests'
     if first == layer or first in table[layer] or target in table[layer]:
         return None
-    if first == "testing" and path.stem.endswith("_test"):
+    if first == "testing" and is_test:
         return None
     return where + f'{layer} may not include "{target}"'
 
@@ -64,7 +69,7 @@ def check_file(path, layer, table):
                 yield problem
         found = SYSTEM.match(line)
         if (found and OS_HEADERS.match(found.group(1)) and layer not in SEES_OS
-                and not path.stem.endswith("_test")):
+                and not IS_TEST.search(path.stem)):
             yield where + f"{layer} may not include <{found.group(1)}>: the system is reached through base"
 
 

@@ -2,8 +2,8 @@
 """Checks that a file's name says which file it is. Usage: check_names.py [root]
 
 Sources have unique names in the tree, so that one can be named without its
-folder. Exceptions: main.c, and a public header named after the room behind it.
-Every test stands beside the file or room it is named after.
+folder. Exceptions: main.c, a public header named after the room behind it, and
+examples, which stand for programs of strangers.
 """
 import collections
 import pathlib
@@ -30,7 +30,7 @@ def main():
         if path.suffix in SOURCES and (ROOT / path).exists():
             if not SHAPE.match(path.name):
                 problems.append(f"{path}: names are lower case words joined by _")
-            if path.name != "main.c" and path.parts[:2] != ("include", "doppler"):
+            if path.name != "main.c" and path.parts[0] not in ("include", "examples"):
                 places[path.name].append(path)
     for name, paths in places.items():
         if len(paths) > 1:
