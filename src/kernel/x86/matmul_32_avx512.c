@@ -33,31 +33,38 @@ static DP_ALWAYS_INLINE __m512i q32_begin(dp_dtype type, const uint8_t *sum_at)
 
 /* ---- few columns ---- */
 
+/* A column's sum of block b; two chains, each half as long. */
+static DP_ALWAYS_INLINE __m512 q32_add(dp_dtype type, __m512 y, const q32_block *block,
+                                       const uint8_t *column, act_offsets at, size_t b)
+{
+    const uint8_t *q = column + b * DP_QK;
+    const bool is_wide = type == DP_Q8_0;
+    __m512i even = q32_begin(type, column + at.sum + b * 4), odd = _mm512_setzero_si512();
+
+#pragma GCC unroll 4
+    for (size_t t = 0; t < 8; t += 2) {
+        even = dot4(even, block->word[t], broadcast4(q + 4 * t), is_wide);
+        odd = dot4(odd, block->word[t + 1], broadcast4(q + 4 * t + 4), is_wide);
+    }
+    return q32_finish(type, y, _mm512_add_epi32(even, odd), block->d, block->m,
+                      column + at.d + b * 4, column + at.sum + b * 4);
+}
+
 static DP_ALWAYS_INLINE void q32_direct(dp_dtype type, const int cols, float *y, size_t y_stride,
                                         const rows16 *rows, size_t held, const uint8_t *x,
                                         size_t x_stride, act_offsets at, size_t blocks)
 {
     const size_t bytes = block_bytes(type);
     __m512 total[DIRECT_COLS];
+    q32_block block;
 
     for (int c = 0; c < cols; c++)
         total[c] = _mm512_setzero_ps();
     for (size_t b = 0; b < blocks; b++) {
-        q32_block block;
-
-        prefetch_next(rows, b * bytes * TILE_ROWS, (b + 1) * bytes * TILE_ROWS);
+        prefetch_next(rows, type, b, 0, 1);
         q32_get(type, &block, rows, b * bytes);
-        for (int c = 0; c < cols; c++) {
-            const uint8_t *column = x + (size_t)c * x_stride;
-            __m512i isum = q32_begin(type, column + at.sum + b * 4);
-
-#pragma GCC unroll 8
-            for (size_t t = 0; t < 8; t++)
-                isum = dot4(isum, block.word[t], broadcast4(column + b * DP_QK + 4 * t),
-                            type == DP_Q8_0);
-            total[c] = q32_finish(type, total[c], isum, block.d, block.m, column + at.d + b * 4,
-                                  column + at.sum + b * 4);
-        }
+        for (int c = 0; c < cols; c++)
+            total[c] = q32_add(type, total[c], &block, x + (size_t)c * x_stride, at, b);
     }
     for (int c = 0; c < cols; c++)
         store_rows(y + (size_t)c * y_stride, total[c], held);

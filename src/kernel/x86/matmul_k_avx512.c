@@ -25,18 +25,15 @@ static DP_ALWAYS_INLINE void k_sub(dp_dtype type, __m512i *isum, __m512i *msum,
                                    const __m512i word[8], const k_head *h, int s, const uint8_t *q,
                                    const uint8_t *sum)
 {
-    __m512i a = _mm512_setzero_si512(), b = a;
+    __m512i a = _mm512_setzero_si512(), b = a; /* two chains, each half as long */
 
 #pragma GCC unroll 4
-    for (int t = 0; t < 4; t++)
+    for (int t = 0; t < 4; t++) {
         a = dot4(a, word[t], broadcast4(q + 4 * t), false);
-    if (k_has_wide_scales(type))
-        b = a;
-#pragma GCC unroll 4
-    for (int t = 4; t < 8; t++)
-        b = dot4(b, word[t], broadcast4(q + 4 * t), false);
+        b = dot4(b, word[t + 4], broadcast4(q + 4 * t + 16), false);
+    }
     if (k_has_wide_scales(type)) {
-        a = _mm512_mullo_epi32(b, h->scale[s]);
+        a = _mm512_mullo_epi32(_mm512_add_epi32(a, b), h->scale[s]);
     } else {
         a = _mm512_mullo_epi32(a, h->scale[2 * s]);
         b = _mm512_mullo_epi32(b, h->scale[2 * s + 1]);
@@ -62,7 +59,6 @@ static DP_ALWAYS_INLINE void k_direct(dp_dtype type, const int cols, float *y, s
         k_head h;
         k_raw raw;
 
-        prefetch_next(rows, b * bytes * TILE_ROWS, (b + 1) * bytes * TILE_ROWS);
         k_head_get(type, &h, rows, b * bytes);
         for (int c = 0; c < cols; c++)
             isum[c] = msum[c] = _mm512_setzero_si512();
@@ -71,6 +67,7 @@ static DP_ALWAYS_INLINE void k_direct(dp_dtype type, const int cols, float *y, s
             if (s % k_part_subs(type) == 0)
                 k_load(type, &raw, rows, b * bytes, s);
             k_words(type, word, &raw, s);
+            prefetch_next(rows, type, b, (size_t)s, 8);
             for (int c = 0; c < cols; c++) {
                 const uint8_t *column = x + (size_t)c * x_stride;
 
