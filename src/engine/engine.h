@@ -24,7 +24,7 @@ typedef struct dp_run_stats {
 
 struct dp_engine {
     dp_model *model;
-    dp_vocab *vocab;   /* NULL: the file has none */
+    dp_vocab *vocab; /* NULL: the file has none */
     dp_source *source;
     dp_tier *tier;
     dp_device *device;
@@ -38,26 +38,31 @@ struct dp_engine {
     uint32_t session_count;
     atomic_bool cancel;
 
-    dp_mutex stats_lock;   /* guards run; never held across work */
+    dp_mutex stats_lock; /* guards run; never held across work */
     dp_run_stats run;
 };
 
 struct dp_session {
     dp_engine *engine;
-    dp_token *tokens;   /* [count] of [engine->plan.context_tokens] */
+    dp_token *tokens; /* [count] of [engine->plan.context_tokens] */
     uint32_t count;
     uint32_t evaluated; /* <= count; keys and values of these positions stand */
     dp_kv_seq seq;
     dp_sampler sampler;
-    float *logits;      /* [vocab_size] after token `evaluated - 1`, if has_logits */
+    float *logits; /* [vocab_size] after token `evaluated - 1`, if has_logits */
     bool has_logits;
     dp_logits_sink sink;
     void *sink_user;
-    uint64_t asked_ns;  /* when the prompt arrived; 0: its first logits came */
+    uint64_t asked_ns; /* when the prompt arrived; 0: its first logits came */
 };
 
-/* The file's parts as a source, per the options. Shared with inspect. */
-dp_status dp_engine_open_source(dp_source **out, const dp_gguf *gguf, const dp_options *options,
+/* For inspect, which plans as a run does. */
+
+/* An engine of nothing, NULL when memory is short; dp_engine_close. */
+dp_engine *dp_engine_new(void);
+/* Description, vocabulary, source and page table: everything but memory for
+ * weights, buffers, keys and values. `gguf` is borrowed for the call. */
+dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_options *options,
                                 dp_error *err);
 
 #endif

@@ -11,10 +11,10 @@
 
 struct dp_inspect {
     dp_gguf *gguf;
-    dp_model *model;     /* NULL: doppler cannot run it, `unsupported` says why */
+    dp_model *model; /* NULL: doppler cannot run it, `unsupported` says why */
     dp_error unsupported;
     char *path, *architecture, *name;
-    dp_hparams *hp;      /* NULL when the keys don't say */
+    dp_hparams *hp; /* NULL when the keys don't say */
 };
 
 static char *key_text(const dp_gguf *gguf, const char *key)
@@ -241,65 +241,43 @@ static uint32_t experts_held(const dp_plan *plan, const dp_model *m, const dp_ti
     return (uint32_t)DP_MIN(count, room / (bytes / count));
 }
 
-static dp_status plan_with_tier(const dp_inspect *inspect, const dp_options *options,
-                                dp_source *source, dp_plan_info *out, dp_error *err)
-{
-    dp_tier_config config = { UINT64_MAX / 2, &dp_policy_lru, source, &dp_clock_real };
-    const dp_model *m = inspect->model;
-    dp_vocab *vocab = NULL;
-    dp_tier *tier = NULL;
-    dp_mem_stats before, after;
-    dp_error why;
-    dp_plan plan;
-    dp_status st;
-
-    /* The tables of a run: model, vocabulary, page table, source; not the description. */
-    dp_mem_stats_read(&before);
-    st = dp_vocab_from_gguf(&vocab, inspect->gguf, err);
-    if (st && st != DP_E_NOTFOUND)
-        return st;
-    st = dp_tier_open(&tier, &config, err);
-    if (!st)
-        st = dp_model_register(m, tier, err);
-    if (st)
-        goto done;
-    dp_mem_stats_read(&after);
-    st = dp_plan_make(&plan, m, tier,
-                      after.heap_bytes - before.heap_bytes + dp_model_heap_bytes(m), options, &why);
-    *out = (dp_plan_info){
-        .budget_bytes = plan.budget_bytes,
-        .tables_bytes = plan.tables_bytes,
-        .kv_bytes = plan.kv_bytes,
-        .buffer_bytes = plan.buffer_bytes,
-        .slot_bytes = plan.slot_bytes,
-        .always_bytes = plan.always_bytes,
-        .pins_always = plan.pins_always,
-        .least_bytes = plan.least_bytes,
-        .experts_total = m->hp.expert_count * m->hp.layer_count,
-        .fits = st == DP_OK,
-    };
-    if (!st)
-        out->experts_held = experts_held(&plan, m, tier);
-    st = DP_OK; /* a plan that does not fit is an answer */
-done:
-    dp_tier_close(tier);
-    dp_vocab_close(vocab);
-    return st;
-}
-
 dp_status dp_inspect_plan(const dp_inspect *inspect, const dp_options *options, dp_plan_info *out,
                           dp_error *err)
 {
-    dp_source *source;
+    const dp_model *m = inspect->model;
+    dp_mem_stats before, after;
+    dp_engine *e;
+    dp_error why; /* a plan that does not fit is an answer */
+    dp_plan plan;
     dp_status st;
 
     *out = (dp_plan_info){ 0 };
-    if (!inspect->model)
+    if (!m)
         return dp_fail(err, DP_E_UNSUPPORTED, "%s", inspect->unsupported.text);
-    st = dp_engine_open_source(&source, inspect->gguf, options, err);
+    e = dp_engine_new();
+    if (!e)
+        return dp_fail(err, DP_E_NOMEM, "inspect: no memory");
+    dp_mem_stats_read(&before);
+    st = dp_engine_open_tables(e, inspect->gguf, options, err);
     if (st)
-        return st;
-    st = plan_with_tier(inspect, options, source, out, err);
-    source->ops->close(source);
+        goto done;
+    dp_mem_stats_read(&after);
+    *out = (dp_plan_info){
+        .fits = dp_plan_make(&plan, m, e->tier, after.heap_bytes - before.heap_bytes, options,
+                             &why) == DP_OK,
+        .experts_total = m->hp.expert_count * m->hp.layer_count,
+    };
+    out->budget_bytes = plan.budget_bytes;
+    out->tables_bytes = plan.tables_bytes;
+    out->kv_bytes = plan.kv_bytes;
+    out->buffer_bytes = plan.buffer_bytes;
+    out->slot_bytes = plan.slot_bytes;
+    out->always_bytes = plan.always_bytes;
+    out->pins_always = plan.pins_always;
+    out->least_bytes = plan.least_bytes;
+    if (out->fits)
+        out->experts_held = experts_held(&plan, m, e->tier);
+done:
+    dp_engine_close(e);
     return st;
 }

@@ -6,12 +6,13 @@
 #include "engine/sample.h"
 #include "tier/budget.h"
 
-#define CONTEXT_DEFAULT   4096 /* long enough for a conversation, small beside the weights */
-#define CONTEXT_LEAST     256
-#define BATCH_DEFAULT     512
-#define LOGITS_BYTES      ((uint64_t)8 << 20) /* of a budget that has room for it */
-#define LOGITS_ROWS_MAX   64
-#define TABLES_LATER      ((uint64_t)512 << 10) /* sessions, requests under way, error texts */
+#define CONTEXT_DEFAULT 4096 /* long enough for a conversation, small beside the weights */
+#define CONTEXT_LEAST   256
+#define BATCH_DEFAULT   512
+#define LOGITS_BYTES    ((uint64_t)8 << 20) /* of a budget that has room for it */
+#define LOGITS_ROWS_MAX 64
+#define TABLES_LATER    ((uint64_t)512 << 10) /* sessions, requests under way, error texts */
+#define TABLES_STEP     ((uint64_t)64 << 10)
 
 bool dp_plan_is_core(const dp_model *model, dp_page_id page)
 {
@@ -57,32 +58,53 @@ static uint64_t buffer_bytes(const dp_model *model, dp_plan *p, uint32_t batch_t
            session_bytes(model, p) * p->session_max;
 }
 
-static void choose_context(dp_plan *p, const dp_model *model, uint64_t asked)
+/* What the least step takes beside the tables, with a context of p's length. */
+static uint64_t least_with_context(const dp_plan *p, const dp_model *model, uint64_t batch_asked)
 {
-    if (asked) {
-        p->context_tokens = (uint32_t)asked;
-        return;
-    }
-    p->context_tokens = DP_MIN(model->hp.context_max, (uint32_t)CONTEXT_DEFAULT);
-    while (p->context_tokens > CONTEXT_LEAST && kv_bytes(model, p) > p->budget_bytes / 2)
-        p->context_tokens /= 2;
+    dp_plan least = *p;
+    uint64_t tokens_max = (uint64_t)p->context_tokens * p->session_max;
+    uint32_t batch = (uint32_t)DP_MIN(DP_MAX(batch_asked, 1), tokens_max);
+
+    least.step.logits_rows = 1;
+    return kv_bytes(model, p) + buffer_bytes(model, &least, batch) + p->page_bytes_max;
 }
 
-/* The longest step whose buffers take at most a quarter of what is left: larger
- * steps read each expert for more tokens, but leave fewer experts resident. */
+/* The model's own length, at most the default; half as long while keys and values
+ * would take most of the budget, or leave no room for the least step. */
+static void choose_context(dp_plan *p, const dp_model *model, const dp_options *options)
+{
+    uint64_t asked = dp_options_u64(options, DP_OPT_CTX);
+    uint64_t batch = dp_options_u64(options, DP_OPT_BATCH);
+
+    p->context_tokens =
+        (uint32_t)(asked ? asked : DP_MIN(model->hp.context_max, (uint32_t)CONTEXT_DEFAULT));
+    while (!asked && p->context_tokens > CONTEXT_LEAST &&
+           (kv_bytes(model, p) > p->budget_bytes / 2 ||
+            p->tables_bytes + least_with_context(p, model, batch) > p->budget_bytes))
+        p->context_tokens /= 2;
+    p->kv_bytes = kv_bytes(model, p);
+}
+
+/* The longest step whose buffers take at most a quarter of what is left, and leave
+ * room for a page: larger steps read each expert for more tokens, but leave fewer
+ * experts resident. */
 static void choose_batch(dp_plan *p, const dp_model *model, uint64_t asked)
 {
     uint64_t fixed = p->tables_bytes + p->kv_bytes;
-    uint64_t room = p->budget_bytes > fixed ? (p->budget_bytes - fixed) / 4 : 0;
-    uint32_t batch = asked ? (uint32_t)asked : BATCH_DEFAULT;
+    uint64_t left = p->budget_bytes > fixed ? p->budget_bytes - fixed : 0;
+    uint64_t room = DP_MIN(left / 4, left - DP_MIN(left, p->page_bytes_max));
     uint64_t row = (uint64_t)model->hp.vocab_size * sizeof(float);
+    uint64_t tokens_max = (uint64_t)p->context_tokens * p->session_max;
+    uint32_t batch = (uint32_t)DP_MIN(asked ? asked : BATCH_DEFAULT, tokens_max);
+    uint64_t rows = DP_MIN(LOGITS_BYTES, room / 8) / row;
 
-    batch = DP_MIN(batch, p->context_tokens * p->session_max);
-    p->step.logits_rows =
-        (uint32_t)DP_MIN(DP_MAX(DP_MIN(LOGITS_BYTES, room / 8) / row, 1), (uint64_t)LOGITS_ROWS_MAX);
+    p->step.logits_rows = (uint32_t)DP_MIN(DP_MAX(rows, 1), (uint64_t)LOGITS_ROWS_MAX);
     p->buffer_bytes = buffer_bytes(model, p, batch);
-    while (!asked && batch > 1 && p->buffer_bytes > room) {
-        batch /= 2;
+    while (p->buffer_bytes > room && (p->step.logits_rows > 1 || (!asked && batch > 1))) {
+        if (!asked && batch > 1)
+            batch /= 2;
+        else
+            p->step.logits_rows = 1;
         p->buffer_bytes = buffer_bytes(model, p, batch);
     }
 }
@@ -91,12 +113,10 @@ static void choose_batch(dp_plan *p, const dp_model *model, uint64_t asked)
 static uint64_t least_bytes(const dp_plan *p, const dp_model *model, const dp_options *options)
 {
     dp_plan least = *p;
-    uint64_t batch = dp_options_u64(options, DP_OPT_BATCH);
 
     least.budget_bytes = 0;
-    choose_context(&least, model, dp_options_u64(options, DP_OPT_CTX));
-    least.kv_bytes = kv_bytes(model, &least);
-    choose_batch(&least, model, batch);
+    choose_context(&least, model, options);
+    choose_batch(&least, model, dp_options_u64(options, DP_OPT_BATCH));
     return least.tables_bytes + least.kv_bytes + least.buffer_bytes + least.page_bytes_max;
 }
 
@@ -153,7 +173,9 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
 
     *p = (dp_plan){
         .budget_bytes = dp_options_u64(options, DP_OPT_RAM),
-        .tables_bytes = tables_bytes + TABLES_LATER,
+        /* Allocators round blocks one way today and another way tomorrow; plans
+         * of the same model shall be equal. */
+        .tables_bytes = dp_align_up(tables_bytes, TABLES_STEP) + TABLES_LATER,
         .session_max = (uint32_t)dp_options_u64(options, DP_OPT_SESSIONS),
         .threads = (uint32_t)dp_options_u64(options, DP_OPT_THREADS),
     };
@@ -162,8 +184,7 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
     if (p->threads == 0)
         p->threads = dp_cpu_get()->thread_count;
     measure_pages(p, model, tier);
-    choose_context(p, model, dp_options_u64(options, DP_OPT_CTX));
-    p->kv_bytes = kv_bytes(model, p);
+    choose_context(p, model, options);
     choose_batch(p, model, dp_options_u64(options, DP_OPT_BATCH));
     p->least_bytes = least_bytes(p, model, options);
     taken = p->tables_bytes + p->kv_bytes + p->buffer_bytes;
@@ -171,5 +192,7 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
         return refuse(p, err);
     p->slot_bytes = p->budget_bytes - taken;
     choose_pins(p, model, tier);
+    p->step.reads_ahead =
+        !p->pins_always && model->hp.expert_count == 0 && p->slot_bytes >= 2 * p->page_bytes_max;
     return DP_OK;
 }
