@@ -147,7 +147,7 @@ void dp_session_set_logits_sink(dp_session *session, dp_logits_sink sink, void *
 
 const float *dp_session_logits(const dp_session *session)
 {
-    return session->has_logits ? session->logits : NULL;
+    return session->has_logits && session->evaluated == session->count ? session->logits : NULL;
 }
 
 /* Which sessions' tokens are in the running step. */
@@ -196,11 +196,11 @@ static uint32_t gather(const struct step_job *job, dp_error *err, dp_status *st)
         *st = dp_kv_seq_reserve(&s->seq, s->evaluated + job->taken[i], err);
         for (uint32_t t = 0; t < job->taken[i] && !*st; t++, count++) {
             uint32_t position = s->evaluated + t;
-            e->batch[count] = (dp_batch_token){ .id = s->tokens[position],
-                                                .position = position,
-                                                .seq = &s->seq,
-                                                .wants_logits =
-                                                    s->sink || position + 1 == s->count };
+            e->batch[count] =
+                (dp_batch_token){ .id = s->tokens[position],
+                                  .position = position,
+                                  .seq = &s->seq,
+                                  .wants_logits = s->sink || position + 1 == s->count };
         }
     }
     return count;
@@ -230,7 +230,8 @@ static void account(const struct step_job *job, uint32_t count, uint64_t begin_n
 
 #define SESSIONS_MAX 1024 /* as the table of options says */
 
-dp_status dp_engine_step(dp_engine *engine, dp_session *const *sessions, size_t count, dp_error *err)
+dp_status dp_engine_step(dp_engine *engine, dp_session *const *sessions, size_t count,
+                         dp_error *err)
 {
     uint32_t taken[SESSIONS_MAX];
     struct step_job job = { engine, sessions, count, taken };
@@ -263,7 +264,7 @@ dp_status dp_session_eval(dp_session *session, dp_error *err)
 dp_status dp_session_sample(dp_session *session, dp_token *out, dp_error *err)
 {
     *out = -1;
-    if (!session->has_logits)
+    if (!dp_session_logits(session))
         return dp_fail(err, DP_E_INVALID, "nothing was evaluated to sample from");
     return dp_sampler_choose(&session->sampler, session->logits, session->tokens, session->count,
                              out, err);
