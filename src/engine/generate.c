@@ -98,9 +98,13 @@ static dp_status advance(struct generation *g, uint32_t made, dp_finish *finish,
 {
     dp_session *s = g->session;
     dp_token token;
-    dp_status st = dp_session_sample(s, &token, err);
+    dp_status st;
 
     *is_done = true;
+    *finish = DP_FINISH_LENGTH;
+    if (s->count == s->engine->plan.context_tokens)
+        return DP_OK; /* the text ends where the timeline does */
+    st = dp_session_sample(s, &token, err);
     if (st)
         return st;
     *finish = DP_FINISH_STOP_TOKEN;
@@ -111,14 +115,14 @@ static dp_status advance(struct generation *g, uint32_t made, dp_finish *finish,
         return dp_fail(err, st, "generation: no memory for text");
     flush(g, false);
     *finish = g->met_stop ? DP_FINISH_STOP_TEXT : DP_FINISH_CANCELED;
-    if (g->met_stop || g->is_canceled)
-        return DP_OK;
-    *finish = DP_FINISH_LENGTH;
-    if (s->count == s->engine->plan.context_tokens)
+    if (g->met_stop)
         return DP_OK;
     st = dp_session_append(s, &token, 1, err);
-    if (st || (g->how->max_tokens && made + 1 >= g->how->max_tokens))
-        return st; /* the last token need not be evaluated */
+    if (st || g->is_canceled)
+        return st;
+    *finish = DP_FINISH_LENGTH;
+    if (g->how->max_tokens && made + 1 >= g->how->max_tokens)
+        return DP_OK; /* the last token need not be evaluated */
     *is_done = false;
     return dp_session_eval(s, err);
 }
