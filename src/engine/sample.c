@@ -49,7 +49,9 @@ static int compare(const void *a, const void *b)
     const dp_candidate *x = a, *y = b;
 
     if (x->logit != y->logit)
-        return x->logit > y->logit ? -1 : y->logit > x->logit ? 1 : isnan(x->logit) - isnan(y->logit);
+        return x->logit > y->logit   ? -1
+               : y->logit > x->logit ? 1
+                                     : isnan(x->logit) - isnan(y->logit);
     return (x->id > y->id) - (x->id < y->id);
 }
 
@@ -61,19 +63,19 @@ static void penalize(dp_sampler *s, const dp_token *history, size_t count)
         return;
     for (size_t i = first; i < count; i++) {
         dp_candidate *c = &s->candidates[history[i]];
-        bool is_new = true;
 
-        for (size_t j = first; j < i && is_new; j++)
-            is_new = history[j] != history[i];
-        if (is_new) {
+        if (c->id >= 0) { /* its first time: a complemented id says that it was seen */
             /* A penalty must lower the logit whatever its sign (Keskar et al.
              * 2019, arXiv:1909.05858, §4.1, as every engine applies it). */
-            c->logit = (float)(c->logit > 0 ? c->logit / s->repeat_penalty
-                                            : c->logit * s->repeat_penalty);
+            c->logit =
+                (float)(c->logit > 0 ? c->logit / s->repeat_penalty : c->logit * s->repeat_penalty);
             c->logit -= (float)s->presence_penalty;
+            c->id = ~c->id;
         }
         c->logit -= (float)s->frequency_penalty;
     }
+    for (size_t i = first; i < count; i++)
+        s->candidates[history[i]].id = history[i];
 }
 
 static void sift_down(dp_candidate *c, size_t count, size_t i)
@@ -182,6 +184,8 @@ dp_status dp_sampler_choose(dp_sampler *s, const float *logits, const dp_token *
     st = check_numbers(&s->candidates[0], err);
     if (st)
         return st;
+    while (isnan(s->candidates[kept - 1].logit)) /* sorted last: no part of any sum */
+        kept--;
     *out = draw(s, cut(s, kept));
     return DP_OK;
 }
