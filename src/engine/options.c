@@ -133,10 +133,14 @@ static bool parse_value(const dp_option *o, dp_str value, option_value *out)
 
 static dp_status refuse(const dp_option *o, const char *value, dp_error *err)
 {
+    char min[16], max[16];
+
     switch (o->type) {
     case DP_OPTION_SIZE:
-        return dp_fail(err, DP_E_INVALID, "--%s takes a size like 12GiB%s, not \"%s\"", o->name,
-                       strcmp(o->default_value, "auto") == 0 ? " or auto" : "", value);
+        return dp_fail(err, DP_E_INVALID,
+                       "--%s takes a size like 12GiB, from %s to %s%s, not \"%s\"", o->name,
+                       dp_format_size(min, (uint64_t)o->min), dp_format_size(max, (uint64_t)o->max),
+                       strcmp(o->default_value, "auto") == 0 ? ", or auto" : "", value);
     case DP_OPTION_COUNT:
         return dp_fail(err, DP_E_INVALID, "--%s takes a whole number from %.0f to %.0f, not \"%s\"",
                        o->name, o->min, o->max, value);
