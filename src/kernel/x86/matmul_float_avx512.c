@@ -9,10 +9,9 @@
 #include <string.h>
 #include "kernel/kernel_impl.h"
 
-#define BLOCK_ROWS     6
-#define BLOCK_COLS     4
-#define CHUNK_BYTES    (256 * 1024) /* weights that stay in L2 while the columns go by */
-#define PREFETCH_AHEAD 1024         /* bytes of each row */
+#define BLOCK_ROWS  6
+#define BLOCK_COLS  4
+#define CHUNK_BYTES (256 * 1024) /* weights that stay in L2 while the columns go by */
 
 /* Elements i ... i + 15 of a row as float, those past the mask zero. */
 static DP_ALWAYS_INLINE __m512 load_w(dp_dtype type, const uint8_t *row, size_t i, __mmask16 mask)
@@ -56,8 +55,9 @@ static DP_ALWAYS_INLINE void block(dp_dtype type, const size_t rows, const size_
         for (size_t r = 0; r < rows; r++) {
             __m512 wv = load_w(type, w + r * row_bytes, i, 0xffff);
 
-            if (cols == 1)
-                _mm_prefetch((const char *)w + r * row_bytes + i * elem + PREFETCH_AHEAD,
+            /* The next rows, one run of lines; 1 KiB ahead in each row lost 12 %. */
+            if (cols == 1 && i * elem % 64 == 0)
+                _mm_prefetch((const char *)w + rows * row_bytes + i * rows * elem + r * 64,
                              _MM_HINT_T1);
 #pragma GCC unroll 4
             for (size_t c = 0; c < cols; c++)
