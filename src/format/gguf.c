@@ -81,7 +81,7 @@ static dp_status keep_keys(dp_gguf *g, const char *name, dp_error *err)
     size_t size = 0, at = 0;
 
     for (size_t i = 0; i < g->value_count; i++)
-        size += g->values[i].key.size;
+        size += g->values[i].key.size + 1;
     g->key_text = dp_alloc(size, 1);
     if (!g->key_text)
         return dp_fail(err, DP_E_NOMEM, "%s: %zu keys", name, g->value_count);
@@ -91,8 +91,9 @@ static dp_status keep_keys(dp_gguf *g, const char *name, dp_error *err)
         dp_status st;
 
         memcpy(g->key_text + at, key->bytes, key->size);
+        g->key_text[at + key->size] = '\0';
         key->bytes = g->key_text + at;
-        at += key->size;
+        at += key->size + 1;
         st = dp_map_str_add(&g->value_by_key, *key, (uint32_t)i, &previous);
         if (st)
             return dp_fail(err, st, "%s: %zu keys", name, g->value_count);

@@ -49,7 +49,7 @@ typedef enum dp_gguf_type {
 typedef struct dp_gguf dp_gguf;
 
 typedef struct dp_gguf_value {
-    dp_str key;
+    dp_str key;        /* NUL-terminated in fact */
     dp_gguf_type type; /* of the value, or of an array's elements */
     bool is_array;
     uint64_t count;        /* elements; 1 for a scalar */
