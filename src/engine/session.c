@@ -242,6 +242,14 @@ dp_status dp_engine_step(dp_engine *engine, dp_session *const *sessions, size_t 
     if (count > engine->session_count)
         return dp_fail(err, DP_E_INVALID, "a step of %zu sessions, the engine has %u", count,
                        engine->session_count);
+    for (size_t i = 0; i < count; i++) {
+        if (sessions[i]->engine != engine)
+            return dp_fail(err, DP_E_INVALID, "session %zu of the step is of another engine", i);
+        for (size_t j = 0; j < i; j++)
+            if (sessions[j] == sessions[i])
+                return dp_fail(err, DP_E_INVALID, "sessions %zu and %zu of the step are the same",
+                               j, i);
+    }
     tokens = gather(&job, err, &st);
     if (!st && tokens)
         st = dp_step_run(engine->step, engine->batch, tokens, on_logits, &job, err);
