@@ -27,7 +27,7 @@ CMOCKA = re.compile(r"^\[\s+(PASSED|FAILED|SKIPPED)\s+\] (\d+) test\(s\)", re.M)
 CMOCKA_ERROR = re.compile(r"^\[\s+ERROR\s+\]", re.M)
 CMOCKA_SKIPPED = re.compile(r"^\[\s+SKIPPED\s+\] (?!\d+ test\(s\))(\S+)", re.M)
 LINE = re.compile(r"^[\w.-]+: (\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
-REASON = re.compile(r"^SKIP\b.*$", re.M)
+REASON = re.compile(r"^SKIP(?:PED)?\b.*$", re.M)
 SERIAL = "serial"  # a suite whose tests run with nothing beside them
 
 

@@ -73,5 +73,5 @@ int main(int argc, char **argv)
         total += count;
     }
     printf("corpus: %d passed, 0 failed\n", total); /* counted by tools/run_tests.py */
-    return total > 0 ? 0 : 1; /* an empty corpus is a mistake in the build */
+    return total > 0 ? 0 : 1;                       /* an empty corpus is a mistake in the build */
 }
