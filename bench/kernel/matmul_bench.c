@@ -21,7 +21,7 @@
 #define DECODE_BYTES (192 * DP_MIB) /* of weights; the largest L3 around is 32 MiB a core group */
 #define PROMPT_ROWS  2048
 #define SAMPLES_MAX  1000
-#define GRAIN_ROWS   64
+#define GRAIN_ROWS   256
 
 typedef struct bench {
     const char *table, *type, *commit;
