@@ -5,7 +5,11 @@
 #include "base/str.h"
 #include "base/sysmem.h"
 
-#define RESERVE_MIN ((uint64_t)512 << 20) /* a desktop stays usable */
+/* What "auto" leaves alone: a tenth, but a desktop stays usable (512 MiB), and a small
+ * container keeps a quarter, never less than code, libraries and the kernel's share
+ * of the group take. */
+#define RESERVE_DESKTOP ((uint64_t)512 << 20)
+#define RESERVE_LEAST   ((uint64_t)48 << 20)
 
 void dp_budget_init(dp_budget *budget, uint64_t limit_bytes)
 {
@@ -92,7 +96,8 @@ uint64_t dp_budget_auto_from(const dp_sysmem *memory, uint64_t *reserve_bytes)
         cgroup_room = memory->cgroup_limit_bytes - used;
     }
     room = DP_MIN(room, cgroup_room);
-    *reserve_bytes = DP_MAX(RESERVE_MIN, room / 10);
+    *reserve_bytes = DP_MAX(RESERVE_LEAST, DP_MIN(RESERVE_DESKTOP, room / 4));
+    *reserve_bytes = DP_MAX(*reserve_bytes, room / 10);
     return room > *reserve_bytes ? room - *reserve_bytes : 0;
 }
 

@@ -36,8 +36,8 @@ uint64_t dp_budget_left(dp_budget *budget);
 const char *dp_budget_use_text(dp_budget_use use); /* "keys and values (--ctx)" */
 
 /* How much memory a run may take when the person says "auto": the least of
- * available memory and cgroup room, less a reserve of max(512 MiB, 10 %) that
- * *reserve_bytes states. */
+ * available memory and cgroup room, less a reserve that *reserve_bytes states: a
+ * tenth, at least 512 MiB or a quarter, whichever is less, and never under 48 MiB. */
 uint64_t dp_budget_auto(uint64_t *reserve_bytes);
 uint64_t dp_budget_auto_from(const dp_sysmem *memory, uint64_t *reserve_bytes); /* pure */
 
