@@ -192,7 +192,6 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
         return refuse(p, err);
     p->slot_bytes = p->budget_bytes - taken;
     choose_pins(p, model, tier);
-    p->step.reads_ahead =
-        !p->pins_always && model->hp.expert_count == 0 && p->slot_bytes >= 2 * p->page_bytes_max;
+    p->step.reads_ahead = !p->pins_always && p->slot_bytes >= 2 * p->page_bytes_max;
     return DP_OK;
 }

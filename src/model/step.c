@@ -107,6 +107,7 @@ dp_status dp_step_open(dp_step **out, const dp_model *model, dp_tier *tier, dp_d
     s->tier = tier;
     s->device = device;
     s->config = *config;
+    s->config.reads_ahead = config->reads_ahead && model->hp.expert_count == 0;
     s->cancel = cancel;
     s->ahead_page = DP_PAGE_NONE;
     s->buffer_bytes = dp_step_bytes(model, config);

@@ -18,7 +18,7 @@
 #include "model/kv.h"
 #include "model/model.h"
 
-#define DP_STEP_TIMEOUT_NS ((uint64_t)120 * 1000000000)
+#define DP_STEP_TIMEOUT_NS  ((uint64_t)120 * 1000000000)
 #define DP_BATCH_TOKENS_MAX 4096
 
 typedef struct dp_batch_token {
@@ -34,8 +34,9 @@ typedef struct dp_step dp_step;
 typedef struct dp_step_config {
     uint32_t batch_tokens;
     uint32_t logits_rows;
-    bool reads_ahead; /* dense models whose pages are not all pinned: the next page loads while one
-                         computes. Needs room for two pages */
+    bool reads_ahead; /* always-used pages are not all pinned: the next one loads while one
+                         computes. Needs room for two; mixtures, whose experts come
+                         between, don't */
 } dp_step_config;
 
 /* Bytes dp_step_open takes for them. */
