@@ -34,9 +34,9 @@ DP_API dp_status dp_engine_open(dp_engine **out, const char *path, const dp_opti
                                 dp_progress progress, void *user, dp_error *err);
 DP_API void dp_engine_close(dp_engine *engine);
 
-DP_API const dp_vocab *dp_engine_vocab(const dp_engine *engine);   /* NULL: the file has none */
-DP_API uint32_t dp_engine_vocab_size(const dp_engine *engine);     /* logits per token */
-DP_API uint32_t dp_engine_context_max(const dp_engine *engine);    /* tokens of one session (--ctx) */
+DP_API const dp_vocab *dp_engine_vocab(const dp_engine *engine); /* NULL: the file has none */
+DP_API uint32_t dp_engine_vocab_size(const dp_engine *engine);   /* logits per token */
+DP_API uint32_t dp_engine_context_max(const dp_engine *engine);  /* tokens of one session (--ctx) */
 
 /* Makes the running step of any session return DP_E_CANCELED soon; async-signal-safe. */
 DP_API void dp_engine_cancel(dp_engine *engine);

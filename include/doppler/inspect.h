@@ -16,8 +16,8 @@ typedef struct dp_inspect dp_inspect;
 
 typedef struct dp_model_info {
     const char *path, *architecture, *name; /* borrowed from the dp_inspect */
-    bool is_supported;          /* doppler can run it ... */
-    const char *unsupported;    /* ... or this sentence says why not */
+    bool is_supported;                      /* doppler can run it ... */
+    const char *unsupported;                /* ... or this sentence says why not */
     uint32_t part_count;
     uint64_t file_bytes, tensor_bytes, parameter_count;
     uint32_t tensor_count, key_count;
@@ -42,26 +42,27 @@ typedef struct dp_key_info {
 
 /* Pages of one kind, as the engine would make them. */
 typedef struct dp_page_group {
-    const char *kind;      /* "always", "expert" */
+    const char *kind; /* "always", "expert" */
     uint32_t page_count;
     uint64_t bytes, bytes_min, bytes_max; /* of all; of one */
-    uint64_t bytes_per_token; /* used by one token */
+    uint64_t bytes_per_token;             /* used by one token */
 } dp_page_group;
 
 /* What would be held under options (--ram, --ctx, ...). */
 typedef struct dp_plan_info {
     uint64_t budget_bytes, tables_bytes, kv_bytes, buffer_bytes, slot_bytes;
-    uint64_t always_bytes;      /* slot bytes of the always-used part */
-    bool pins_always;           /* all of it stays; otherwise it streams */
+    uint64_t always_bytes; /* slot bytes of the always-used part */
+    bool pins_always;      /* all of it stays; otherwise it streams */
     uint32_t experts_held, experts_total;
-    uint64_t least_bytes;       /* the smallest --ram that would run */
+    uint64_t least_bytes; /* the smallest --ram that would run */
     bool fits;
 } dp_plan_info;
 
 DP_API dp_status dp_inspect_open(dp_inspect **out, const char *path, dp_error *err);
 DP_API void dp_inspect_close(dp_inspect *inspect);
 DP_API void dp_inspect_model(const dp_inspect *inspect, dp_model_info *out);
-DP_API bool dp_inspect_tensor(const dp_inspect *inspect, uint32_t i, dp_tensor_info *out); /* false: past the end */
+DP_API bool dp_inspect_tensor(const dp_inspect *inspect, uint32_t i,
+                              dp_tensor_info *out); /* false: past the end */
 DP_API bool dp_inspect_key(const dp_inspect *inspect, uint32_t i, dp_key_info *out);
 DP_API bool dp_inspect_pages(const dp_inspect *inspect, uint32_t i, dp_page_group *out);
 /* DP_E_UNSUPPORTED for a model that can't run. */

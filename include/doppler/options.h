@@ -15,8 +15,8 @@ extern "C" {
 #endif
 
 typedef enum dp_option_type {
-    DP_OPTION_SIZE,   /* bytes: "4096", "12GiB", or "auto" where 0 means that */
-    DP_OPTION_COUNT,  /* whole number */
+    DP_OPTION_SIZE,  /* bytes: "4096", "12GiB", or "auto" where 0 means that */
+    DP_OPTION_COUNT, /* whole number */
     DP_OPTION_REAL,
     DP_OPTION_FLAG,   /* on, off */
     DP_OPTION_CHOICE, /* one of `choices` */
@@ -24,8 +24,8 @@ typedef enum dp_option_type {
 } dp_option_type;
 
 typedef struct dp_option {
-    const char *name;          /* "ram": --ram BYTES */
-    const char *group;         /* "memory", "compute", "sampling" */
+    const char *name;  /* "ram": --ram BYTES */
+    const char *group; /* "memory", "compute", "sampling" */
     dp_option_type type;
     const char *unit;          /* "BYTES", "N", "" */
     double min, max;           /* of numbers */

@@ -64,12 +64,13 @@ typedef enum dp_finish {
 } dp_finish;
 
 typedef struct dp_generate {
-    uint32_t max_tokens;            /* 0: until the context is full */
-    const char *const *stops;       /* [stop_count] strings that end the text */
+    uint32_t max_tokens;      /* 0: until the context is full */
+    const char *const *stops; /* [stop_count] strings that end the text */
     size_t stop_count;
-    bool ignores_stop_tokens;       /* goes on past the end of the turn */
-    bool shows_special;             /* writes the names of control tokens */
-    bool (*on_text)(void *user, const char *text, size_t size); /* whole characters; false cancels */
+    bool ignores_stop_tokens; /* goes on past the end of the turn */
+    bool shows_special;       /* writes the names of control tokens */
+    bool (*on_text)(void *user, const char *text,
+                    size_t size); /* whole characters; false cancels */
     void *user;
 } dp_generate;
 

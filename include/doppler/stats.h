@@ -9,20 +9,20 @@ extern "C" {
 #endif
 
 typedef struct dp_stats {
-    uint64_t model_bytes;      /* weights in the file */
-    uint64_t budget_bytes;     /* --ram as given or chosen */
-    uint64_t reserve_bytes;    /* left to the system when the budget is "auto", else 0 */
-    uint64_t peak_bytes;       /* most resident memory of the process so far */
+    uint64_t model_bytes;   /* weights in the file */
+    uint64_t budget_bytes;  /* --ram as given or chosen */
+    uint64_t reserve_bytes; /* left to the system when the budget is "auto", else 0 */
+    uint64_t peak_bytes;    /* most resident memory of the process so far */
     uint64_t tables_bytes, kv_bytes, buffer_bytes; /* parts of the budget ... */
-    uint64_t slot_budget_bytes; /* ... and what is left for weights */
-    uint64_t slot_bytes;       /* in use now */
+    uint64_t slot_budget_bytes;                    /* ... and what is left for weights */
+    uint64_t slot_bytes;                           /* in use now */
     uint64_t pinned_bytes;
 
-    uint64_t prompt_tokens;    /* evaluated as prompt: more than one a session and step */
+    uint64_t prompt_tokens; /* evaluated as prompt: more than one a session and step */
     uint64_t prompt_ns;
-    uint64_t decode_tokens;    /* evaluated one a session and step */
+    uint64_t decode_tokens; /* evaluated one a session and step */
     uint64_t decode_ns;
-    uint64_t ttft_ns;          /* first append to first logits of the last session asked; 0: none yet */
+    uint64_t ttft_ns; /* first append to first logits of the last session asked; 0: none yet */
 
     uint64_t expert_hits, expert_misses, expert_prefetch_hits;
     uint64_t always_hits, always_misses; /* pages every token needs that could not all be pinned */
@@ -30,12 +30,12 @@ typedef struct dp_stats {
     uint64_t prefetch_useful_bytes, prefetch_wasted_bytes;
     uint64_t evictions;
     uint64_t page_p50_ns, page_p99_ns; /* from want to resident */
-    uint64_t wait_ns;          /* the step thread waited for pages */
+    uint64_t wait_ns;                  /* the step thread waited for pages */
 
     uint32_t threads;
-    char kernels[24];          /* "x86.avx512vnni" */
-    char source[48];           /* "file (io_uring, direct)" */
-    char cache_state[8];       /* "cold": pages were read while it ran; "warm": nothing was */
+    char kernels[24];    /* "x86.avx512vnni" */
+    char source[48];     /* "file (io_uring, direct)" */
+    char cache_state[8]; /* "cold": pages were read while it ran; "warm": nothing was */
 } dp_stats;
 
 #ifdef __cplusplus

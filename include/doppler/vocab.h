@@ -34,17 +34,19 @@ DP_API bool dp_vocab_is_stop(const dp_vocab *vocab, dp_token token); /* ends a t
 DP_API const char *dp_vocab_token_bytes(const dp_vocab *vocab, dp_token token, size_t *size);
 
 /* Encodes text[0..size). *tokens is owned by the caller: dp_tokens_free. */
-DP_API dp_status dp_vocab_encode(const dp_vocab *vocab, const char *text, size_t size, uint32_t flags,
-                                 dp_token **tokens, size_t *count, dp_error *err);
+DP_API dp_status dp_vocab_encode(const dp_vocab *vocab, const char *text, size_t size,
+                                 uint32_t flags, dp_token **tokens, size_t *count, dp_error *err);
 DP_API void dp_tokens_free(dp_token *tokens);
 
 /* Tokens -> text piece by piece; never cuts a UTF-8 character in two. */
 typedef struct dp_text_stream dp_text_stream;
 
-DP_API dp_text_stream *dp_text_stream_open(const dp_vocab *vocab, bool shows_special); /* NULL: no memory */
+DP_API dp_text_stream *dp_text_stream_open(const dp_vocab *vocab,
+                                           bool shows_special); /* NULL: no memory */
 DP_API void dp_text_stream_close(dp_text_stream *stream);
 /* What became printable, *size bytes, borrowed until the next call. */
-DP_API dp_status dp_text_stream_push(dp_text_stream *stream, dp_token token, const char **text, size_t *size);
+DP_API dp_status dp_text_stream_push(dp_text_stream *stream, dp_token token, const char **text,
+                                     size_t *size);
 DP_API dp_status dp_text_stream_finish(dp_text_stream *stream, const char **text, size_t *size);
 
 /* ---- conversations ---- */

@@ -71,8 +71,8 @@ typedef struct dp_op_rope {
 /* One layer's keys and values of one sequence: block b holds positions
  * [b*32, b*32+32) as f16 K [kv_heads][32][key_dim], then V [kv_heads][32][value_dim]. */
 typedef struct dp_kv_layer {
-    uint8_t *const *rows;  /* [blocks]: the block's memory, all layers ... */
-    uint64_t offset;       /* ... and where this layer's part begins in it */
+    uint8_t *const *rows; /* [blocks]: the block's memory, all layers ... */
+    uint64_t offset;      /* ... and where this layer's part begins in it */
 } dp_kv_layer;
 
 typedef struct dp_op_kv_store {
@@ -89,12 +89,12 @@ typedef struct dp_op_kv_store {
 typedef struct dp_op_attention {
     const float *q; /* [tokens][heads * key_dim] */
     size_t q_stride;
-    float *out;     /* [tokens][heads * value_dim] */
+    float *out; /* [tokens][heads * value_dim] */
     size_t out_stride;
     uint32_t tokens, heads, kv_heads, key_dim, value_dim;
     float scale;
-    uint32_t window;     /* 0: all */
-    const float *sinks;  /* [heads] or NULL */
+    uint32_t window;    /* 0: all */
+    const float *sinks; /* [heads] or NULL */
     const dp_kv_layer *kv;
     const uint32_t *position;
 } dp_op_attention;
@@ -114,10 +114,10 @@ typedef struct dp_op_route {
 /* Adds up what the experts made, in order of rank whatever order they ran in:
  * out[t] += sum over r of weights[t][r] * y[rows[t][r]], r ascending. */
 typedef struct dp_op_mix {
-    float *out;            /* [tokens][n] */
-    const float *y;        /* [..][n] */
-    const uint32_t *rows;  /* [tokens][used]: which row of y */
-    const float *weights;  /* [tokens][used] */
+    float *out;           /* [tokens][n] */
+    const float *y;       /* [..][n] */
+    const uint32_t *rows; /* [tokens][used]: which row of y */
+    const float *weights; /* [tokens][used] */
     uint32_t tokens, used, n;
 } dp_op_mix;
 

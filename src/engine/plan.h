@@ -20,10 +20,11 @@ typedef struct dp_plan {
     uint64_t budget_bytes, reserve_bytes; /* reserve: left to the system by "auto" */
     uint64_t tables_bytes, kv_bytes, buffer_bytes, slot_bytes;
     uint64_t least_bytes;
-    uint64_t always_bytes;  /* slot bytes of the always-used part ... */
-    uint32_t pin_count;     /* ... of whose pages, in the model's order, this many stay */
-    bool pins_always;       /* all of them */
-    uint64_t page_bytes_max, other_bytes_max; /* of all pages; of those outside the always-used part */
+    uint64_t always_bytes; /* slot bytes of the always-used part ... */
+    uint32_t pin_count;    /* ... of whose pages, in the model's order, this many stay */
+    bool pins_always;      /* all of them */
+    uint64_t page_bytes_max,
+        other_bytes_max; /* of all pages; of those outside the always-used part */
     uint32_t context_tokens, session_max, threads;
     dp_step_config step;
     dp_device_limits limits;

@@ -14,7 +14,7 @@ static dp_token token_key(const dp_gguf *gguf, const char *key)
     uint64_t id;
 
     return dp_gguf_get_u64(gguf, key, 0, &id, NULL) || id >= DP_TOKEN_COUNT_MAX ? DP_TOKEN_NONE
-                                                                                 : (dp_token)id;
+                                                                                : (dp_token)id;
 }
 
 static int flag_key(const dp_gguf *gguf, const char *key)
@@ -209,8 +209,7 @@ dp_status dp_vocab_encode(const dp_vocab *vocab, const char *text, size_t size, 
                           dp_token **tokens, size_t *count, dp_error *err)
 {
     dp_token_list list = { 0 };
-    dp_status st =
-        dp_tokenizer_encode(vocab->tokenizer, (dp_str){ text, size }, flags, &list, err);
+    dp_status st = dp_tokenizer_encode(vocab->tokenizer, (dp_str){ text, size }, flags, &list, err);
 
     if (st)
         dp_token_list_deinit(&list);
@@ -257,10 +256,12 @@ static dp_status stream_result(dp_text_stream *s, dp_status st, const char **tex
     return st;
 }
 
-dp_status dp_text_stream_push(dp_text_stream *stream, dp_token token, const char **text, size_t *size)
+dp_status dp_text_stream_push(dp_text_stream *stream, dp_token token, const char **text,
+                              size_t *size)
 {
     dp_buf_reset(&stream->text);
-    return stream_result(stream, dp_decoder_push(&stream->decoder, token, &stream->text), text, size);
+    return stream_result(stream, dp_decoder_push(&stream->decoder, token, &stream->text), text,
+                         size);
 }
 
 dp_status dp_text_stream_finish(dp_text_stream *stream, const char **text, size_t *size)

@@ -21,7 +21,7 @@
 typedef enum dp_rope_scaling { DP_ROPE_NONE, DP_ROPE_LINEAR, DP_ROPE_YARN } dp_rope_scaling;
 
 typedef enum dp_gating {
-    DP_GATING_DEFAULT = 0,          /* not in the file: the architecture knows */
+    DP_GATING_DEFAULT = 0, /* not in the file: the architecture knows */
     DP_GATING_SOFTMAX = 1, /* softmax over all experts, then top-k */
     DP_GATING_SIGMOID = 2,
     DP_GATING_SOFTMAX_SELECTED = 3, /* top-k, then softmax over the chosen */

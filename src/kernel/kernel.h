@@ -69,17 +69,17 @@ dp_act_view dp_act_get(dp_act kind, const void *column, size_t k);
  *    Q6_K Q3_K        isum = sum_s sc_s * sum (q - bias) * q_x; y = fma(d * dx, isum, y)
  * isum, msum and xsum are int32, converted to float (nearest even) once.
  * f16 scales are widened exactly; d * dx is one rounded product. */
-typedef void (*dp_matmul_fn)(float *y, size_t y_stride, const void *w, size_t row_bytes, size_t rows,
-                             const void *x, size_t x_stride, size_t cols, size_t k);
+typedef void (*dp_matmul_fn)(float *y, size_t y_stride, const void *w, size_t row_bytes,
+                             size_t rows, const void *x, size_t x_stride, size_t cols, size_t k);
 
 /* ---- attention ---- */
 
-#define DP_KV_BLOCK        32   /* positions per block of keys and values */
-#define DP_HEAD_DIM_MAX    1024 /* MLA's 576 is the widest in use */
+#define DP_KV_BLOCK     32   /* positions per block of keys and values */
+#define DP_HEAD_DIM_MAX 1024 /* MLA's 576 is the widest in use */
 
 /* Running softmax of one query head over the blocks seen so far. */
 typedef struct dp_attend_state {
-    float max;  /* -INFINITY before the first key */
+    float max; /* -INFINITY before the first key */
     float sum;
     float *acc; /* [value_dim] */
 } dp_attend_state;
@@ -94,9 +94,9 @@ typedef struct dp_attend_state {
  *   acc_i = acc_i * c, then acc_i = fma(p_j, v_j[i], acc_i) for j ascending over
  *   the visible keys. */
 typedef struct dp_attend {
-    const float *q;      /* [key_dim] */
-    const uint16_t *k;   /* f16 [DP_KV_BLOCK][key_dim] */
-    const uint16_t *v;   /* f16 [DP_KV_BLOCK][value_dim] */
+    const float *q;    /* [key_dim] */
+    const uint16_t *k; /* f16 [DP_KV_BLOCK][key_dim] */
+    const uint16_t *v; /* f16 [DP_KV_BLOCK][value_dim] */
     uint32_t key_dim, value_dim;
     uint32_t begin, end;
     float scale;
@@ -143,7 +143,7 @@ typedef struct dp_kernels {
     /* out[i] = (g[i] / (1 + exp(-g[i]))) * u[i]. Shazeer 2020, arXiv:2002.05202, eq. 6. */
     void (*swiglu)(float *out, const float *g, const float *u, size_t n);
 
-    void (*add)(float *out, const float *x, size_t n);             /* out += x */
+    void (*add)(float *out, const float *x, size_t n);                 /* out += x */
     void (*add_scaled)(float *out, const float *x, float s, size_t n); /* out = fma(s, x, out) */
 
     void (*f16_from_f32)(uint16_t *out, const float *x, size_t n); /* nearest even */
@@ -153,7 +153,8 @@ typedef struct dp_kernels {
     /* out[i] = acc[i] / sum; with a sink logit s (NULL: none) one weightless key
      * of score s joins first: max' = max(max, s), c = exp(max - max'),
      * sum = fma(sum, c, exp(s - max')), acc *= c. out may be acc. */
-    void (*attend_finish)(dp_attend_state *state, float *out, uint32_t value_dim, const float *sink);
+    void (*attend_finish)(dp_attend_state *state, float *out, uint32_t value_dim,
+                          const float *sink);
 } dp_kernels;
 
 extern const dp_kernels *const dp_kernels_all[]; /* best first, the reference last, then NULL */

@@ -43,9 +43,9 @@ static void check_alike(dp_binder *b, const dp_weight *first, const dp_weight *w
                         uint32_t expert)
 {
     if (!b->status && (w->dtype != first->dtype || w->part != first->part))
-        b->status = dp_fail(b->err, DP_E_UNSUPPORTED,
-                            "layer %u: expert %u is stored as %s, expert 0 as %s", layer, expert,
-                            dp_dtype_get(w->dtype)->name, dp_dtype_get(first->dtype)->name);
+        b->status =
+            dp_fail(b->err, DP_E_UNSUPPORTED, "layer %u: expert %u is stored as %s, expert 0 as %s",
+                    layer, expert, dp_dtype_get(w->dtype)->name, dp_dtype_get(first->dtype)->name);
 }
 
 static void bind_experts(dp_model *m, dp_binder *b, uint32_t l)

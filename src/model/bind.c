@@ -48,7 +48,8 @@ dp_status dp_binder_init(dp_binder *b, const dp_gguf *gguf, dp_page_list *list, 
 /* Tensors that files carry and no graph needs: rotation tables of 2023. */
 static bool is_ignored(dp_str name)
 {
-    return dp_str_ends_with(name, ".attn_rot_embd") || dp_str_ends_with(name, ".rotary_emb.inv_freq");
+    return dp_str_ends_with(name, ".attn_rot_embd") ||
+           dp_str_ends_with(name, ".rotary_emb.inv_freq");
 }
 
 dp_status dp_binder_finish(dp_binder *b)
@@ -95,8 +96,9 @@ dp_page_id dp_bind_page(dp_binder *b, dp_page_kind kind, uint32_t layer, uint32_
         b->status = dp_fail(b->err, DP_E_NOMEM, "binding: page table");
         return DP_PAGE_NONE;
     }
-    list->pages[list->page_count] =
-        (dp_page_entry){ .kind = kind, .layer = layer, .index = index, .part_first = list->part_count };
+    list->pages[list->page_count] = (dp_page_entry){
+        .kind = kind, .layer = layer, .index = index, .part_first = list->part_count
+    };
     return list->page_count++;
 }
 
@@ -179,7 +181,8 @@ void dp_bind_weight(dp_binder *b, dp_weight *out, const char *format, uint32_t l
 }
 
 void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, const char *each_format,
-                    uint32_t layer, uint32_t expert, uint32_t expert_count, uint32_t rows, uint32_t k)
+                    uint32_t layer, uint32_t expert, uint32_t expert_count, uint32_t rows,
+                    uint32_t k)
 {
     char name[DP_GGUF_NAME_MAX];
     const dp_tensor *t;

@@ -60,7 +60,10 @@ dp_status dp_binder_init(dp_binder *b, const dp_gguf *gguf, dp_page_list *list, 
 /* Everything bound? Names the first tensor nobody asked for. Frees the binder. */
 dp_status dp_binder_finish(dp_binder *b);
 
-enum { DP_BIND_OPTIONAL = 1, DP_BIND_F32 = 2 /* read as floats by the graph: norms, biases, routers ... */ };
+enum {
+    DP_BIND_OPTIONAL = 1,
+    DP_BIND_F32 = 2 /* read as floats by the graph: norms, biases, routers ... */
+};
 
 dp_page_id dp_bind_page(dp_binder *b, dp_page_kind kind, uint32_t layer, uint32_t index);
 /* Puts tensor `name` (a printf format with the layer) on the page opened last:
@@ -70,7 +73,8 @@ void dp_bind_weight(dp_binder *b, dp_weight *out, const char *format, uint32_t l
 /* Slice `expert` of a stack {k, rows, experts}, or tensor `each_format`
  * (layer, expert) of files that keep experts apart. */
 void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, const char *each_format,
-                    uint32_t layer, uint32_t expert, uint32_t expert_count, uint32_t rows, uint32_t k);
+                    uint32_t layer, uint32_t expert, uint32_t expert_count, uint32_t rows,
+                    uint32_t k);
 /* Cuts a tall matrix into pages of about page_bytes. */
 void dp_bind_table(dp_binder *b, dp_table *out, const char *name, uint32_t rows, uint32_t k,
                    uint64_t page_bytes);

@@ -17,36 +17,36 @@ struct dp_step {
     dp_device *device;
     const atomic_bool *cancel;
     dp_step_config config;
-    dp_tier_batch ahead;      /* of ahead_page, begun early; DP_PAGE_NONE: none */
+    dp_tier_batch ahead; /* of ahead_page, begun early; DP_PAGE_NONE: none */
     dp_page_id ahead_page;
     uint8_t ahead_scratch[1];
 
     uint8_t *buffers;
     uint64_t buffer_bytes;
 
-    uint32_t count;                /* T, of the running step */
-    const dp_batch_token *tokens;  /* [T] */
-    uint32_t *position;            /* [T] */
-    dp_kv_layer *kv;               /* [T], of the running layer */
-    float *cos, *sin;              /* [T][rope_dim / 2] */
+    uint32_t count;               /* T, of the running step */
+    const dp_batch_token *tokens; /* [T] */
+    uint32_t *position;           /* [T] */
+    dp_kv_layer *kv;              /* [T], of the running layer */
+    float *cos, *sin;             /* [T][rope_dim / 2] */
 
-    float *x;      /* [T][D] the residual stream */
-    float *h;      /* [T][D] normed input of a block; the block's result */
-    float *q;      /* [T][heads * key_dim] */
-    float *k, *v;  /* [T][kv_heads * ...] */
-    float *mixed;  /* [T][heads * value_dim] attention's result before the output matrix */
+    float *x;         /* [T][D] the residual stream */
+    float *h;         /* [T][D] normed input of a block; the block's result */
+    float *q;         /* [T][heads * key_dim] */
+    float *k, *v;     /* [T][kv_heads * ...] */
+    float *mixed;     /* [T][heads * value_dim] attention's result before the output matrix */
     float *gate, *up; /* [T][widest feed-forward] */
 
     /* mixtures: token t's r-th expert is slot t * used + r */
-    float *router;           /* [T][experts] */
-    uint32_t *expert_ids;    /* [T][used] */
-    float *expert_weights;   /* [T][used] */
-    uint32_t *expert_begin;  /* [experts + 1]: slots grouped by expert ... */
-    uint32_t *group_token;   /* [T * used]: the token of each grouped slot */
-    uint32_t *slot_row;      /* [T * used]: where slot t * used + r went */
-    float *expert_out;       /* [T * used][D], grouped */
-    dp_page_id *pages;       /* [experts]: wanted in this layer */
-    uint8_t *page_scratch;   /* [experts or embedding pages] */
+    float *router;          /* [T][experts] */
+    uint32_t *expert_ids;   /* [T][used] */
+    float *expert_weights;  /* [T][used] */
+    uint32_t *expert_begin; /* [experts + 1]: slots grouped by expert ... */
+    uint32_t *group_token;  /* [T * used]: the token of each grouped slot */
+    uint32_t *slot_row;     /* [T * used]: where slot t * used + r went */
+    float *expert_out;      /* [T * used][D], grouped */
+    dp_page_id *pages;      /* [experts]: wanted in this layer */
+    uint8_t *page_scratch;  /* [experts or embedding pages] */
 
     float *logits; /* [logits_rows][vocab] */
 };

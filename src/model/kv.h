@@ -27,7 +27,7 @@ void dp_kv_close(dp_kv *kv); /* after its sequences */
 
 typedef struct dp_kv_seq {
     dp_kv *kv;
-    uint8_t **rows;     /* [row_count] in use of [row_max] */
+    uint8_t **rows; /* [row_count] in use of [row_max] */
     uint32_t row_count;
     uint32_t row_max;
 } dp_kv_seq;

@@ -17,13 +17,13 @@ typedef struct dp_arch dp_arch;
 /* The weights of one layer. What a family does not have is absent
  * (page == DP_PAGE_NONE, expert_first == DP_PAGE_NONE). */
 typedef struct dp_layer {
-    dp_page_id page;      /* norms, attention, router */
+    dp_page_id page; /* norms, attention, router */
     dp_weight attn_norm;
     dp_weight q, k, v, o; /* [heads * key_dim][embed] ... [embed][heads * value_dim] */
     dp_weight q_bias, k_bias, v_bias, o_bias;
     dp_weight ffn_norm;
-    dp_weight router;     /* [experts][embed] */
-    dp_page_id ffn_page;  /* dense feed-forward, DP_PAGE_NONE in a mixture */
+    dp_weight router;         /* [experts][embed] */
+    dp_page_id ffn_page;      /* dense feed-forward, DP_PAGE_NONE in a mixture */
     dp_weight gate, up, down; /* dense, or any expert: pages expert_first + e are alike */
     dp_page_id expert_first;
 } dp_layer;
@@ -32,10 +32,10 @@ typedef struct dp_model {
     dp_hparams hp;
     const dp_arch *arch;
     dp_page_list pages;
-    dp_layer *layers;       /* [hp.layer_count] */
+    dp_layer *layers;        /* [hp.layer_count] */
     dp_page_id globals_page; /* final norm, rope divisors */
     dp_weight output_norm, rope_divisors;
-    dp_table embed, head;   /* the same pages when the head is tied */
+    dp_table embed, head; /* the same pages when the head is tied */
     bool is_tied;
     dp_rope rope;
 } dp_model;

@@ -245,8 +245,8 @@ static dp_status embed(dp_step *step, dp_error *err)
     dp_tier_batch batch;
     dp_lease lease;
     size_t index;
-    dp_status st = dp_tier_want(step->tier, step->pages, embed_pages(step), step->page_scratch,
-                                &batch, err);
+    dp_status st =
+        dp_tier_want(step->tier, step->pages, embed_pages(step), step->page_scratch, &batch, err);
 
     if (st)
         return st;
@@ -276,10 +276,7 @@ static dp_status head_rows(dp_step *step, uint32_t rows, dp_error *err)
         uint32_t first = p * table->rows_per_page;
         dp_lease lease;
         dp_status st = dp_step_acquire(step, table->first_page + p, &lease, err);
-        dp_op_matmul op = { .x = step->h,
-                            .x_stride = table->k,
-                            .tokens = rows,
-                            .part_count = 1 };
+        dp_op_matmul op = { .x = step->h, .x_stride = table->k, .tokens = rows, .part_count = 1 };
         if (st)
             return st;
         op.part[0] = (dp_matmul_part){

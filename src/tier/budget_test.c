@@ -36,8 +36,8 @@ static void test_auto(void **unused)
         { { 65536 * M, 60000 * M, 8192 * M, 2192 * M }, 600 * M, 5400 * M }, /* the group is less */
         { { 65536 * M, 4000 * M, 8192 * M, 2192 * M }, 512 * M, 3488 * M },
         { { 65536 * M, 4000 * M, 1024 * M, 2192 * M }, 48 * M, 0 }, /* more used than allowed */
-        { { 8192 * M, 0, UINT64_MAX, 0 }, 512 * M, 3584 * M }, /* not told what is available */
-        { { 1024 * M, 300 * M, UINT64_MAX, 0 }, 75 * M, 225 * M }, /* a small container */
+        { { 8192 * M, 0, UINT64_MAX, 0 }, 512 * M, 3584 * M },      /* not told what is available */
+        { { 1024 * M, 300 * M, UINT64_MAX, 0 }, 75 * M, 225 * M },  /* a small container */
         { { 1024 * M, 60 * M, UINT64_MAX, 0 }, 48 * M, 12 * M },
     };
     uint64_t reserve = 0;

@@ -13,9 +13,9 @@ typedef struct dp_device_cpu {
     dp_device_limits limits;
     uint32_t threads;
     char name[64];
-    uint8_t *packed;      /* [tokens] packed columns of the running matmul */
+    uint8_t *packed; /* [tokens] packed columns of the running matmul */
     uint64_t packed_size;
-    float *heads;         /* [threads][value_dim, padded]: an attention head's accumulator */
+    float *heads; /* [threads][value_dim, padded]: an attention head's accumulator */
     size_t head_stride;
 } dp_device_cpu;
 

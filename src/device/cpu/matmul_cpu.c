@@ -50,14 +50,13 @@ static void multiply_part(const struct matmul_job *job, const dp_matmul_part *pa
     const dp_op_matmul *op = job->op;
     const uint8_t *w = (const uint8_t *)part->w.bytes + row_begin * part->w.row_bytes;
 
-    job->cpu->kernels->matmul[part->w.dtype](part->y + row_begin, part->y_stride, w,
-                                             part->w.row_bytes, row_end - row_begin,
-                                             job->cpu->packed, job->column_bytes, op->tokens,
-                                             job->k);
+    job->cpu->kernels->matmul[part->w.dtype](
+        part->y + row_begin, part->y_stride, w, part->w.row_bytes, row_end - row_begin,
+        job->cpu->packed, job->column_bytes, op->tokens, job->k);
     if (part->bias)
         for (uint32_t t = 0; t < op->tokens; t++)
-            job->cpu->kernels->add(part->y + t * part->y_stride + row_begin,
-                                   part->bias + row_begin, row_end - row_begin);
+            job->cpu->kernels->add(part->y + t * part->y_stride + row_begin, part->bias + row_begin,
+                                   row_end - row_begin);
 }
 
 static void multiply_units(void *user, size_t begin, size_t end, uint32_t worker)
@@ -86,8 +85,8 @@ static void run_for_act(struct matmul_job *job)
     if (job->op->tokens < 4)
         pack_columns(job, 0, job->op->tokens, 0);
     else
-        dp_pool_run(cpu->pool, job->op->tokens, dp_cpu_grain(cpu, job->op->tokens, 1),
-                    pack_columns, job);
+        dp_pool_run(cpu->pool, job->op->tokens, dp_cpu_grain(cpu, job->op->tokens, 1), pack_columns,
+                    job);
     dp_pool_run(cpu->pool, units, dp_cpu_grain(cpu, units, 1), multiply_units, job);
 }
 

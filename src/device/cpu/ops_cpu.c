@@ -185,8 +185,8 @@ static void mix_rows(void *user, size_t begin, size_t end, uint32_t worker)
 
     (void)worker;
     for (size_t i = begin * op->used; i < end * op->used; i++)
-        job->kernels->add_scaled(op->out + i / op->used * op->n, op->y + (size_t)op->rows[i] * op->n,
-                                 op->weights[i], op->n);
+        job->kernels->add_scaled(op->out + i / op->used * op->n,
+                                 op->y + (size_t)op->rows[i] * op->n, op->weights[i], op->n);
 }
 
 void dp_cpu_mix(dp_device *d, const dp_op_mix *op)
