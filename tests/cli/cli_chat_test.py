@@ -94,7 +94,7 @@ def test_interrupt_in_pipes(cli, check):
 def test_terminal(cli, check):
     terminal = Terminal(cli, "chat", cli.model, "-n", "10", "--seed", "3", "--ctx", "1024")
     check("/help lists commands" in terminal.wait_for("> $"), "a greeting")
-    terminal.type("One day, a cat\n")
+    terminal.type("One day, a c\u00e9\x7fat\n")  # a character of two bytes, taken back
     first = terminal.wait_for(r"\n> $")
     terminal.type("and a dog \\\n")
     terminal.wait_for(r"\| $")
@@ -109,8 +109,9 @@ def test_terminal(cli, check):
     check("doppler: no command /oops" in terminal.wait_for(r"\n> $"), "a slip ends nothing")
     terminal.type("half a line\x03")  # Ctrl-C while typing
     check("ends" in terminal.wait_for(r"\n> $"), "Ctrl-C says how to end")
-    terminal.type("\x03")
-    terminal.wait_for(r"\n> $")
+    for _ in range(50):  # wherever in the program the signal meets it
+        terminal.type("\x03")
+        terminal.wait_for(r"\n> $")
     terminal.type("\x1b[A\x01\x0b/quit\n")  # arrow up, then a line of its own
     shown, code = terminal.end()
     check(code == 0 and SUMMARY.search(shown.replace("\r", "")), f"{code}: {shown!r}")
@@ -129,7 +130,7 @@ def test_terminal_interrupts_an_answer(cli, check):
     terminal = Terminal(cli, "chat", cli.model, "--ctx", "1024", "--kernels", "ref", "--temp", "0",
                         "--no-history")
     terminal.wait_for("> $")
-    for _ in range(2):  # the second time shows that the first was put right again
+    for _ in range(8):  # each shows that the one before was put right again
         terminal.type("Once upon a time\n")
         terminal.wait_for(r"Once upon a time\r\n(.|\n)*[a-z]")
         terminal.type("\x03")
@@ -140,7 +141,7 @@ def test_terminal_interrupts_an_answer(cli, check):
     shown, code = terminal.end()
     stats = SUMMARY.search(shown.replace("\r", ""))
     check(code == 0 and stats, f"{code}: {shown!r}")
-    check(int(re.search(r"decode (\d+) tok", shown)[1]) < 1000, f"both ran to their end: {shown!r}")
+    check(int(re.search(r"decode (\d+) tok", shown)[1]) < 4000, f"all ran to their end: {shown!r}")
 
 
 def main():

@@ -72,27 +72,45 @@ static bool on_text(void *user, const char *text, size_t size)
            !dp_interrupt_is_seen();
 }
 
-/* What the model said, as far as it came, becomes part of the conversation. */
-static dp_status answer(chat *c, dp_error *err)
+/* Whether a Ctrl-C of an earlier answer ended this one: it stopped that answer
+ * between two steps of the engine, and the engine met its own flag only now. */
+static bool was_canceled_late(const chat *c, dp_finish finish)
+{
+    return finish == DP_FINISH_CANCELED && !dp_interrupt_is_seen() && !c->output->error &&
+           c->answer.size == 0;
+}
+
+static dp_status generate(chat *c, dp_error *err)
 {
     dp_generate how = { .max_tokens = (uint32_t)dp_args_count(c->args, "max-tokens"),
                         .stops = c->stops,
                         .stop_count = c->stop_count,
                         .on_text = on_text,
                         .user = c };
-    dp_token *tokens = NULL;
-    size_t count;
-    dp_finish finish;
+    dp_finish finish = DP_FINISH_CANCELED;
     dp_status st;
 
     dp_buf_reset(&c->answer);
+    st = dp_session_generate(c->session, &how, &finish, err);
+    if ((!st || st == DP_E_CANCELED) && was_canceled_late(c, finish))
+        st = dp_session_generate(c->session, &how, &finish, err);
+    return st == DP_E_CANCELED ? DP_OK : st;
+}
+
+/* What the model said, as far as it came, becomes part of the conversation. */
+static dp_status answer(chat *c, dp_error *err)
+{
+    dp_token *tokens = NULL;
+    size_t count;
+    dp_status st;
+
     st = encode_what_fits(c, &tokens, &count, err);
     if (!st)
         st = dp_session_sync(c->session, tokens, count, err);
-    if (!st)
-        st = dp_session_generate(c->session, &how, &finish, err);
     dp_tokens_free(tokens);
-    if (st && st != DP_E_CANCELED)
+    if (!st)
+        st = generate(c, err);
+    if (st)
         return st;
     dp_output_text(c->output, "\n");
     if (!dp_output_flush(c->output))

@@ -2,11 +2,14 @@
 
 #include <errno.h>
 #include <histedit.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wchar.h>
 #include "app/cli/interrupt.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -22,6 +25,41 @@ struct dp_editor {
     char *line;                        /* of getline: released with free */
     size_t line_capacity;
 };
+
+/* One character for libedit: 1, 0 at the end, -1 on failure and on Ctrl-C.
+ *
+ * SIGINT is blocked but for the wait itself. Otherwise one that comes between
+ * the look at the flag and the read would leave the read waiting. */
+static int read_character(EditLine *edit, wchar_t *out)
+{
+    struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
+    mbstate_t state = { 0 };
+    sigset_t open_mask;
+    char byte;
+
+    (void)edit;
+    pthread_sigmask(SIG_SETMASK, NULL, &open_mask);
+    sigdelset(&open_mask, SIGINT);
+    for (;;) {
+        size_t used;
+        ssize_t count;
+
+        if (dp_interrupt_is_seen())
+            return -1;
+        if (ppoll(&input, 1, NULL, &open_mask) < 0)
+            continue; /* a signal: look at the flag again */
+        count = read(STDIN_FILENO, &byte, 1);
+        if (count <= 0)
+            return (int)count;
+        used = mbrtowc(out, &byte, 1, &state);
+        if (used <= 1)
+            return 1;
+        if (used == (size_t)-1) {
+            *out = L'?'; /* not a character of this locale */
+            return 1;
+        }
+    }
+}
 
 static char *show_prompt(EditLine *edit)
 {
@@ -66,6 +104,7 @@ static dp_status open_terminal(dp_editor *editor, bool keeps_history, dp_error *
     if (!editor->edit || !editor->history)
         return dp_fail(err, DP_E_NOMEM, "chat: no memory for the line editor");
     el_set(editor->edit, EL_CLIENTDATA, editor);
+    el_set(editor->edit, EL_GETCFN, read_character);
     el_set(editor->edit, EL_PROMPT, show_prompt);
     el_set(editor->edit, EL_EDITOR, "emacs");
     el_set(editor->edit, EL_HIST, history, editor->history);
@@ -121,28 +160,41 @@ bool dp_editor_is_terminal(const dp_editor *editor)
     return editor->edit != NULL;
 }
 
+static const char *read_typed(dp_editor *editor, int *count)
+{
+    sigset_t blocked, before;
+    const char *line;
+    HistEvent event;
+
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    el_resize(editor->edit);
+    /* Before the prompt shows, or what is typed the moment it does meets the
+     * system's own line editing: a Ctrl-D would be lost. */
+    el_set(editor->edit, EL_PREP_TERM, 1);
+    line = el_gets(editor->edit, count);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (line && *count > 1)
+        history(editor->history, &event, H_ENTER, line);
+    return line;
+}
+
 /* One line with its newline, borrowed until the next; NULL at the end, on a
- * signal and on failure, errno telling the last two. */
+ * signal and on failure. */
 static const char *read_line(dp_editor *editor, size_t *size)
 {
     const char *line;
     int count = 0;
 
-    errno = 0;
     if (!editor->edit) {
         ssize_t read_count = getline(&editor->line, &editor->line_capacity, stdin);
 
         *size = read_count > 0 ? (size_t)read_count : 0;
         return read_count > 0 ? editor->line : NULL;
     }
-    el_resize(editor->edit);
-    line = el_gets(editor->edit, &count);
+    line = read_typed(editor, &count);
     *size = count > 0 ? (size_t)count : 0;
-    if (line && count > 1) {
-        HistEvent event;
-
-        history(editor->history, &event, H_ENTER, line);
-    }
     return count > 0 ? line : NULL;
 }
 

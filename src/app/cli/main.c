@@ -1,4 +1,5 @@
 /* main.c - doppler on the command line: finds the command and runs it. */
+#include <langinfo.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
