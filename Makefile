@@ -95,7 +95,8 @@ format: setup-dev
 	tools/check_format.sh --fix
 
 install: all
-	meson install -C $(BUILD) --no-rebuild
+	meson configure $(BUILD) --prefix=$(PREFIX)
+	meson install -C $(BUILD)
 
 clean:
 	rm -rf $(BUILD) build-test build-asan build-tsan build-fuzz
