@@ -38,7 +38,8 @@ DP_API const dp_vocab *dp_engine_vocab(const dp_engine *engine); /* NULL: the fi
 DP_API uint32_t dp_engine_vocab_size(const dp_engine *engine);   /* logits per token */
 DP_API uint32_t dp_engine_context_max(const dp_engine *engine);  /* tokens of one session (--ctx) */
 
-/* Makes the running step of any session return DP_E_CANCELED soon; async-signal-safe. */
+/* Makes the running step of any session return DP_E_CANCELED soon, or the next one
+ * when none runs; async-signal-safe. */
 DP_API void dp_engine_cancel(dp_engine *engine);
 
 DP_API void dp_engine_stats(dp_engine *engine, dp_stats *out);

@@ -155,6 +155,9 @@ dp_status dp_session_generate(dp_session *session, const dp_generate *how, dp_fi
         if (g.met_stop)
             *finish = DP_FINISH_STOP_TEXT;
     }
+    /* A cancel that reached on_text first is met: it must not end the next call. */
+    if (!st && *finish == DP_FINISH_CANCELED)
+        atomic_store_explicit(&session->engine->cancel, false, memory_order_relaxed);
     dp_buf_deinit(&g.held);
     return st;
 }
