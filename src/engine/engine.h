@@ -36,6 +36,8 @@ struct dp_engine {
 
     dp_batch_token *batch; /* [plan.step.batch_tokens] */
     uint32_t session_count;
+    size_t turn;       /* counts steps: which session of a step comes first */
+    bool prompt_waits; /* the last step had no room for any of a prompt */
     atomic_bool cancel;
 
     dp_mutex stats_lock; /* guards run; never held across work */

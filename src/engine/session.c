@@ -112,16 +112,20 @@ dp_status dp_session_append(dp_session *session, const dp_token *tokens, size_t 
     return DP_OK;
 }
 
+/* Keeps the first `count` tokens, and what was evaluated of the first `evaluated`. */
+static void cut(dp_session *s, uint32_t count, uint32_t evaluated)
+{
+    s->count = count;
+    s->evaluated = DP_MIN(s->evaluated, evaluated);
+    s->has_logits = false;
+    dp_kv_seq_cut(&s->seq, s->evaluated);
+}
+
 void dp_session_rewind(dp_session *session, uint32_t count)
 {
-    if (count >= session->count)
-        return;
-    session->count = count;
-    session->has_logits = false;
     /* The last token left is evaluated again: its logits are wanted. */
-    if (session->evaluated >= count)
-        session->evaluated = count ? count - 1 : 0;
-    dp_kv_seq_cut(&session->seq, session->evaluated);
+    if (count < session->count)
+        cut(session, count, count ? count - 1 : 0);
 }
 
 dp_status dp_session_sync(dp_session *session, const dp_token *tokens, size_t count, dp_error *err)
@@ -133,7 +137,10 @@ dp_status dp_session_sync(dp_session *session, const dp_token *tokens, size_t co
         return st;
     while (same < count && same < session->count && tokens[same] == session->tokens[same])
         same++;
-    dp_session_rewind(session, same);
+    if (same == count)
+        dp_session_rewind(session, same);
+    else
+        cut(session, same, same);
     return dp_session_append(session, tokens + same, count - same, err);
 }
 
@@ -175,22 +182,38 @@ static bool on_logits(void *user, uint32_t index, const float *logits)
     return !s->sink || s->sink(s->sink_user, position, logits);
 }
 
-/* Fills the batch from the sessions in turn: a session with one token left goes
- * before the rest of a long prompt, so that decoding does not wait for it. */
-static uint32_t gather(const struct step_job *job, dp_error *err, dp_status *st)
+/* How many tokens of each session the step takes. Sessions with one token left go
+ * before long prompts, so that decoding does not wait for them; but a prompt that
+ * got nothing goes first in the next step, and each step begins with another
+ * session: with any batch, all advance. */
+static void share_room(const struct step_job *job)
 {
     dp_engine *e = job->engine;
-    uint32_t room = e->plan.step.batch_tokens, count = 0;
+    uint32_t room = e->plan.step.batch_tokens;
+    bool decoding_first = !e->prompt_waits;
 
+    e->turn++;
+    e->prompt_waits = false;
     memset(job->taken, 0, job->session_count * sizeof *job->taken);
     for (int pass = 0; pass < 2; pass++)
-        for (size_t i = 0; i < job->session_count; i++) {
+        for (size_t n = 0; n < job->session_count; n++) {
+            size_t i = (e->turn + n) % job->session_count;
             uint32_t pending = dp_session_pending(job->sessions[i]);
-            if ((pending == 1) != (pass == 0) || pending == 0)
+            if (pending == 0 || (pending == 1) != (decoding_first == (pass == 0)))
                 continue;
             job->taken[i] = DP_MIN(pending, room);
             room -= job->taken[i];
+            e->prompt_waits = e->prompt_waits || (pending > 1 && job->taken[i] == 0);
         }
+}
+
+/* Fills the batch and makes room for its keys and values. */
+static uint32_t gather(const struct step_job *job, dp_error *err, dp_status *st)
+{
+    dp_engine *e = job->engine;
+    uint32_t count = 0;
+
+    share_room(job);
     for (size_t i = 0; i < job->session_count && !*st; i++) {
         dp_session *s = job->sessions[i];
         *st = dp_kv_seq_reserve(&s->seq, s->evaluated + job->taken[i], err);

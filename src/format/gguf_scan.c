@@ -7,6 +7,7 @@
 #include "base/status.h"
 
 #define ALIGNMENT_DEFAULT 32
+#define ALIGNMENT_MIN     8 /* the format asks for a multiple of 8: floats are read in place */
 #define ALIGNMENT_MAX     65536
 
 /* The least a key and a tensor take in a file: bounds counts before allocating. */
@@ -194,10 +195,10 @@ static dp_status check_alignment(struct cursor *c, const dp_gguf_value *value, u
     if (value->is_array || (value->type != DP_GGUF_U32 && value->type != DP_GGUF_U64))
         return dp_fail(c->err, DP_E_CORRUPT, "%s: general.alignment is not a number", c->file);
     alignment = value->type == DP_GGUF_U32 ? dp_load_u32(value->bytes) : dp_load_u64(value->bytes);
-    if (!dp_is_power_of_two(alignment) || alignment > ALIGNMENT_MAX)
+    if (!dp_is_power_of_two(alignment) || alignment < ALIGNMENT_MIN || alignment > ALIGNMENT_MAX)
         return dp_fail(c->err, DP_E_CORRUPT,
-                       "%s: general.alignment is %llu, not a power of two up to %d", c->file,
-                       (unsigned long long)alignment, ALIGNMENT_MAX);
+                       "%s: general.alignment is %llu, not a power of two from %d to %d", c->file,
+                       (unsigned long long)alignment, ALIGNMENT_MIN, ALIGNMENT_MAX);
     *out = alignment;
     return DP_OK;
 }

@@ -222,6 +222,7 @@ static const struct hostile {
     { "general.architecture", 4, 8, UINT64_MAX - 7, DP_E_CORRUPT, "'general.architecture'" },
     { "general.alignment", 4, 4, 0, DP_E_CORRUPT, "general.alignment is 0" },
     { "general.alignment", 4, 4, 3, DP_E_CORRUPT, "general.alignment is 3" },
+    { "general.alignment", 4, 4, 4, DP_E_CORRUPT, "general.alignment is 4" },
     { "general.alignment", 4, 4, 1u << 17, DP_E_CORRUPT, "general.alignment is 131072" },
     { "general.alignment", 0, 4, DP_GGUF_F32, DP_E_CORRUPT, "is not a number" },
     { "first", 0, 4, 0, DP_E_CORRUPT, "tensor 'first' has 0 dimensions" },

@@ -74,8 +74,7 @@ typedef void (*dp_matmul_fn)(float *y, size_t y_stride, const void *w, size_t ro
 
 /* ---- attention ---- */
 
-#define DP_KV_BLOCK     32   /* positions per block of keys and values */
-#define DP_HEAD_DIM_MAX 1024 /* MLA's 576 is the widest in use */
+#define DP_KV_BLOCK 32 /* positions per block of keys and values */
 
 /* Running softmax of one query head over the blocks seen so far. */
 typedef struct dp_attend_state {
