@@ -207,7 +207,7 @@ def test_interrupt_still_reports(cli, check):
     check(code == 130 and answer["finish"] == "canceled", f"--json: {code} {shown!r}")
 
     text = cli.file("long.txt", STORY * 200)
-    terminal = Terminal(cli, "perplexity", cli.model, text, *slow)
+    terminal = Terminal(cli, "perplexity", cli.model, text, "--ctx", "128", *slow)
     terminal.wait_for(r"scoring \[")
     terminal.type("\x03")
     shown, code = terminal.end()

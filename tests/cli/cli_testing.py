@@ -10,7 +10,7 @@ import tempfile
 import time
 import traceback
 
-TIMEOUT_S = 180  # a hang, under any sanitizer
+TIMEOUT_S = 120  # a hang, under any sanitizer
 SUMMARY = re.compile(
     r"doppler: prompt \d+ tok [\d.]+ tok/s, decode \d+ tok [\d.]+ tok/s, ttft \d+ ms \| "
     r"peak [\d.]+ [KMG]iB of [\d.]+ [KMGT]iB budget \(\+[\d.]+ [MG]iB\) \| "
