@@ -51,8 +51,10 @@ typedef struct dp_page_group {
 /* What would be held under options (--ram, --ctx, ...). */
 typedef struct dp_plan_info {
     uint64_t budget_bytes, tables_bytes, kv_bytes, buffer_bytes, slot_bytes;
-    uint64_t always_bytes; /* slot bytes of the always-used part */
-    bool pins_always;      /* all of it stays; otherwise it streams */
+    uint64_t reserve_bytes;                /* left to the system when --ram is auto, else 0 */
+    uint32_t context_tokens, batch_tokens; /* as given or chosen (--ctx, --batch) */
+    uint64_t always_bytes;                 /* slot bytes of the always-used part */
+    bool pins_always;                      /* all of it stays; otherwise it streams */
     uint32_t experts_held, experts_total;
     uint64_t least_bytes; /* the smallest --ram that would run */
     bool fits;

@@ -268,6 +268,9 @@ dp_status dp_inspect_plan(const dp_inspect *inspect, const dp_options *options, 
         .experts_total = m->hp.expert_count * m->hp.layer_count,
     };
     out->budget_bytes = plan.budget_bytes;
+    out->reserve_bytes = plan.reserve_bytes;
+    out->context_tokens = plan.context_tokens;
+    out->batch_tokens = plan.step.batch_tokens;
     out->tables_bytes = plan.tables_bytes;
     out->kv_bytes = plan.kv_bytes;
     out->buffer_bytes = plan.buffer_bytes;

@@ -70,6 +70,9 @@ static json_t *plan_json(const dp_plan_info *plan)
     json_t *object = json_object();
 
     if (object && put_count(object, "budget_bytes", plan->budget_bytes) &&
+        put_count(object, "reserve_bytes", plan->reserve_bytes) &&
+        put_count(object, "context_tokens", plan->context_tokens) &&
+        put_count(object, "batch_tokens", plan->batch_tokens) &&
         put_count(object, "tables_bytes", plan->tables_bytes) &&
         put_count(object, "kv_bytes", plan->kv_bytes) &&
         put_count(object, "buffer_bytes", plan->buffer_bytes) &&

@@ -90,10 +90,15 @@ static dp_status write_plan(const dp_plan_info *plan, dp_buf *out)
 {
     dp_status st;
 
-    st = dp_buf_format(out,
-                       "budget        %s: tables %s, keys and values %s, buffers %s, weights %s\n",
-                       SIZE(plan->budget_bytes), SIZE(plan->tables_bytes), SIZE(plan->kv_bytes),
-                       SIZE(plan->buffer_bytes), SIZE(plan->slot_bytes));
+    st = dp_buf_format(out, "budget        %s", SIZE(plan->budget_bytes));
+    if (!st && plan->reserve_bytes)
+        st = dp_buf_format(out, " (auto, leaving %s to the system)", SIZE(plan->reserve_bytes));
+    if (!st)
+        st = dp_buf_format(out,
+                           ": tables %s, keys and values %s (--ctx %u), buffers %s (--batch %u), "
+                           "weights %s\n",
+                           SIZE(plan->tables_bytes), SIZE(plan->kv_bytes), plan->context_tokens,
+                           SIZE(plan->buffer_bytes), plan->batch_tokens, SIZE(plan->slot_bytes));
     if (st)
         return st;
     if (!plan->fits)
