@@ -152,7 +152,7 @@ def test_run_json(cli, check):
     done, answer = run_json(cli, "-n", "12", *prompt, "--threads", "2", "--seed", "9")
     check(done.out.count("\n") == 1 and SUMMARY.fullmatch(done.err), f"{done}")
     check(not NEEDED_KEYS - set(answer), f"keys: {NEEDED_KEYS - set(answer)} are missing")
-    check(answer["text"] == plain.out, f"text: {answer['text']!r}")
+    check(answer["text"] + "\n" == plain.out, f"text: {answer['text']!r}")
     for key, want in [("finish", "length"), ("new_tokens", 12), ("prompt_tokens", 5), ("seed", 9),
                       ("threads", 2), ("model", cli.model)]:
         check(answer.get(key) == want, f"{key}: {answer.get(key)!r}")
@@ -171,7 +171,7 @@ def test_run_json(cli, check):
 
 def test_stops(cli, check):
     prompt = ["-p", "Once upon a time", "-n", "40", *GREEDY]
-    whole = cli.run("run", cli.model, *prompt).out
+    whole = cli.run("run", cli.model, *prompt).out.removesuffix("\n")
     for stop in ("girl", "little girl named Li", ".", whole[30:35]):
         answer = run_json(cli, *prompt, "--stop", "not in it", "--stop", stop)[1]
         check(answer["text"] == whole[:whole.index(stop)] and answer["finish"] == "stop_text",

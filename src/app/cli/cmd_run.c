@@ -160,7 +160,7 @@ static dp_status report(run *r, dp_status status, dp_error *err)
     dp_engine_stats(r->engine, &stats);
     if (r->is_json)
         st = print_json(r, &stats, err);
-    else if (r->output->is_terminal && !r->output->is_line_start)
+    else if (!r->output->is_line_start)
         dp_output_text(r->output, "\n");
     /* A failed write is the only thing to say then, and dp_output_end says it. */
     if (dp_output_flush(r->output) && !dp_args_flag(r->args, "quiet"))
@@ -263,7 +263,9 @@ const dp_args_command dp_command_run = {
     .operand_min = 1,
     .operand_max = 2,
     .summary = "Continues a text, writing to standard output as it comes",
-    .details = "MODEL is a GGUF file; of a split model, any part. A newline that ends a file or "
+    .details = "MODEL is a GGUF file; of a split model, any part. The text ends with a newline; "
+               "--json has it "
+               "exactly. A newline that ends a file or "
                "standard input is not part of the prompt. Ctrl-C ends the text; a second one ends "
                "the program. The numbers of the run go to standard error.",
     .options = options,
