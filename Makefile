@@ -11,7 +11,7 @@ MODEL  := models/demo-q4_0.gguf
 NINJA  := ninja -j $(JOBS)
 CHOSEN := $(if $(SUITE),--suite $(SUITE))
 
-.PHONY: all help setup setup-dev demo test asan tsan fuzz valgrind check format install clean
+.PHONY: all help setup setup-dev demo bench test asan tsan fuzz valgrind check format install clean
 
 all: setup $(BUILD)/build.ninja
 	$(NINJA) -C $(BUILD)
@@ -19,6 +19,7 @@ all: setup $(BUILD)/build.ninja
 help:
 	@echo "make            build $(BUILD)/doppler and libdoppler"
 	@echo "make demo       build, then let the model in models/ tell a story in 8 MiB"
+	@echo "make bench      decode and prefill speed of a made-up 1B model, as JSON"
 	@echo "make test       build with assertions and run every test (SUITE=\"base tier\": some)"
 	@echo "make check      layers, exported symbols, file names, lengths, format"
 	@echo "make asan       tests under the address and undefined-behaviour sanitizers"
@@ -56,6 +57,12 @@ build-fuzz/build.ninja:
 demo: all
 	$(BUILD)/doppler run $(MODEL) -p "Once upon a time" --echo -n 200 --ram 8MiB \
 	    --temp 0.6 --top-p 0.9 --seed 7
+
+$(BUILD)/llama-1b.gguf: | all
+	$(BUILD)/tools/mkmodel --preset llama-1b -o $@
+
+bench: all $(BUILD)/llama-1b.gguf
+	$(BUILD)/bench/bench_decode $(BUILD)/llama-1b.gguf
 
 test: setup build-test/build.ninja
 	$(NINJA) -C build-test
