@@ -25,5 +25,6 @@ const dp_arch *dp_arch_find(const char *name); /* NULL: not supported */
 extern const dp_arch *const dp_arch_all[];     /* NULL-terminated */
 
 extern const dp_arch dp_arch_llama;
+extern const dp_arch dp_arch_qwen3, dp_arch_qwen3moe;
 
 #endif

@@ -27,6 +27,16 @@ static void project(dp_step *step, const dp_layer *w, const dp_lease *lease)
     step->device->ops->matmul(step->device, &op);
 }
 
+/* Each head of q and k by itself: heads lie one behind the other. */
+static void norm_heads(dp_step *step, float *x, uint32_t heads, const float *gain)
+{
+    const dp_hparams *hp = &step->model->hp;
+
+    if (gain)
+        step->device->ops->rmsnorm(step->device, x, x, gain, step->count * heads, hp->key_dim,
+                                   hp->norm_eps);
+}
+
 static void rotate(dp_step *step, float *x, uint32_t heads)
 {
     const dp_hparams *hp = &step->model->hp;
@@ -97,6 +107,8 @@ void dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease)
     };
 
     project(step, w, lease);
+    norm_heads(step, step->q, m->hp.head_count[layer], dp_weight_f32(&w->q_norm, lease));
+    norm_heads(step, step->k, m->hp.kv_head_count[layer], dp_weight_f32(&w->k_norm, lease));
     rotate(step, step->q, m->hp.head_count[layer]);
     rotate(step, step->k, m->hp.kv_head_count[layer]);
     store_and_attend(step, layer);

@@ -60,8 +60,8 @@ dp_status dp_step_next(dp_step *step, dp_tier_batch *batch, dp_lease *lease, siz
 /* h = rmsnorm(x) * gain. */
 void dp_block_norm(dp_step *step, const float *gain);
 
-/* x += W_o attention(q, k, v) with q, k, v = W h (+ bias), rotated by position,
- * keys and values stored. */
+/* x += W_o attention(q, k, v) with q, k, v = W h (+ bias), heads of q and k normed
+ * where the layer has such norms, rotated by position, keys and values stored. */
 void dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease);
 
 /* x += W_down swiglu(W_gate h, W_up h). */
@@ -75,5 +75,17 @@ dp_status dp_block_moe(dp_step *step, const dp_layer *layer, dp_lease *lease, dp
  * [tokens][D]: x_rows picks the rows (NULL: in order). */
 void dp_block_swiglu(dp_step *step, const dp_mat *gate, const dp_mat *up, const dp_mat *down,
                      const uint32_t *x_rows, uint32_t tokens, float *y);
+
+/* ---- the layer most families share (standard_layer.c) ---- */
+
+/* Binds every layer: attention (biases are optional; norms over heads if
+ * has_qk_norm), then a dense feed-forward or, with experts, a mixture. */
+void dp_bind_standard_layers(dp_model *m, dp_binder *b, bool has_qk_norm);
+/* Families whose files leave routing to the architecture: softmax over all
+ * experts, the chosen weights renormalised (arXiv:2401.04088, §2.1). Keys that say
+ * otherwise are refused. */
+void dp_bind_softmax_routing(dp_model *m, dp_binder *b);
+/* dp_arch.layer of these families. */
+dp_status dp_standard_layer(dp_step *step, uint32_t layer, dp_error *err);
 
 #endif

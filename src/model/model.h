@@ -21,6 +21,7 @@ typedef struct dp_layer {
     dp_weight attn_norm;
     dp_weight q, k, v, o; /* [heads * key_dim][embed] ... [embed][heads * value_dim] */
     dp_weight q_bias, k_bias, v_bias, o_bias;
+    dp_weight q_norm, k_norm; /* [key_dim], over each head */
     dp_weight ffn_norm;
     dp_weight router;         /* [experts][embed] */
     dp_page_id ffn_page;      /* dense feed-forward, DP_PAGE_NONE in a mixture */

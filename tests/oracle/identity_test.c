@@ -28,6 +28,7 @@ static model models[] = {
     { "demo-q4_0", "models/demo-q4_0.gguf", 4096, NULL },
     { "mixtral-bf16", "tests/oracle/mixtral/mixtral-bf16.gguf", 1024, NULL },
     { "mixtral-q4_0", "tests/oracle/mixtral/mixtral-q4_0.gguf", 1024, NULL },
+    { "qwen3moe-q8_0", "tests/oracle/qwen3moe/qwen3moe-q8_0.gguf", 1024, NULL },
 };
 #define MODEL_COUNT (sizeof models / sizeof models[0])
 

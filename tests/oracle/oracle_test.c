@@ -39,6 +39,10 @@ static const set sets[] = {
       1e-3, 1e-3, 0, 0 },
     { "mixtral-q4_0", ORACLE "mixtral/mixtral-q4_0.gguf", ORACLE "mixtral/q4_0.json", 0.03, 0.015,
       0.25, 0.02, 0.05, 0.2 },
+    { "qwen3moe-bf16", ORACLE "qwen3moe/qwen3moe-bf16.gguf", ORACLE "qwen3moe/bf16.json", 1e-3,
+      5e-4, 1e-3, 1e-3, 0, 0 },
+    { "qwen3moe-q8_0", ORACLE "qwen3moe/qwen3moe-q8_0.gguf", ORACLE "qwen3moe/q8_0.json", 0.03,
+      0.015, 0.25, 0.02, 0.05, 0.2 },
     { "demo-q4_0", "models/demo-q4_0.gguf", ORACLE "demo/q4_0.json", 0.03, 0.015, 0.25, 0.02, 0.05,
       0.2 },
 };

@@ -1,0 +1,148 @@
+/* The layer most families share: norm, attention with grouped heads, norm, then a
+ * SwiGLU feed-forward or a mixture of them. Files of one family differ from
+ * another's in what is optional here. */
+#include "base/status.h"
+#include "model/blocks.h"
+
+static void bind_attention(dp_model *m, dp_binder *b, uint32_t l, bool has_qk_norm)
+{
+    const dp_hparams *hp = &m->hp;
+    dp_layer *w = &m->layers[l];
+    uint32_t q_rows = hp->head_count[l] * hp->key_dim;
+    uint32_t k_rows = hp->kv_head_count[l] * hp->key_dim;
+    uint32_t v_rows = hp->kv_head_count[l] * hp->value_dim;
+    uint32_t o_cols = hp->head_count[l] * hp->value_dim;
+    unsigned bias = DP_BIND_F32 | DP_BIND_OPTIONAL;
+
+    dp_bind_weight(b, &w->attn_norm, "blk.%u.attn_norm.weight", l, 0, hp->embed_dim, DP_BIND_F32);
+    dp_bind_weight(b, &w->q, "blk.%u.attn_q.weight", l, q_rows, hp->embed_dim, 0);
+    dp_bind_weight(b, &w->k, "blk.%u.attn_k.weight", l, k_rows, hp->embed_dim, 0);
+    dp_bind_weight(b, &w->v, "blk.%u.attn_v.weight", l, v_rows, hp->embed_dim, 0);
+    dp_bind_weight(b, &w->o, "blk.%u.attn_output.weight", l, hp->embed_dim, o_cols, 0);
+    dp_bind_weight(b, &w->q_bias, "blk.%u.attn_q.bias", l, 0, q_rows, bias);
+    dp_bind_weight(b, &w->k_bias, "blk.%u.attn_k.bias", l, 0, k_rows, bias);
+    dp_bind_weight(b, &w->v_bias, "blk.%u.attn_v.bias", l, 0, v_rows, bias);
+    dp_bind_weight(b, &w->o_bias, "blk.%u.attn_output.bias", l, 0, hp->embed_dim, bias);
+    w->q_norm.page = w->k_norm.page = DP_PAGE_NONE;
+    if (has_qk_norm) {
+        dp_bind_weight(b, &w->q_norm, "blk.%u.attn_q_norm.weight", l, 0, hp->key_dim, DP_BIND_F32);
+        dp_bind_weight(b, &w->k_norm, "blk.%u.attn_k_norm.weight", l, 0, hp->key_dim, DP_BIND_F32);
+    }
+    dp_bind_weight(b, &w->ffn_norm, "blk.%u.ffn_norm.weight", l, 0, hp->embed_dim, DP_BIND_F32);
+}
+
+static void bind_dense(dp_model *m, dp_binder *b, uint32_t l)
+{
+    uint32_t dim = m->hp.embed_dim, ff = m->hp.ff_dim[l];
+    dp_layer *w = &m->layers[l];
+
+    w->ffn_page = dp_bind_page(b, DP_PAGE_ALWAYS, l, 1);
+    dp_bind_weight(b, &w->gate, "blk.%u.ffn_gate.weight", l, ff, dim, 0);
+    dp_bind_weight(b, &w->up, "blk.%u.ffn_up.weight", l, ff, dim, 0);
+    dp_bind_weight(b, &w->down, "blk.%u.ffn_down.weight", l, dim, ff, 0);
+}
+
+/* Experts of a layer are bound alike: a page's matrices differ in place only. */
+static void check_alike(dp_binder *b, const dp_weight *first, const dp_weight *w, uint32_t layer,
+                        uint32_t expert)
+{
+    if (!b->status && (w->dtype != first->dtype || w->part != first->part))
+        b->status =
+            dp_fail(b->err, DP_E_UNSUPPORTED, "layer %u: expert %u is stored as %s, expert 0 as %s",
+                    layer, expert, dp_dtype_get(w->dtype)->name, dp_dtype_get(first->dtype)->name);
+}
+
+static void bind_experts(dp_model *m, dp_binder *b, uint32_t l)
+{
+    const dp_hparams *hp = &m->hp;
+    uint32_t dim = hp->embed_dim, ff = hp->expert_ff_dim, n = hp->expert_count;
+    dp_layer *w = &m->layers[l];
+    const dp_weight none = { .page = DP_PAGE_NONE };
+
+    w->gate = w->up = w->down = none;
+    for (uint32_t e = 0; e < n && !b->status; e++) {
+        dp_page_id page = dp_bind_page(b, DP_PAGE_EXPERT, l, e);
+        dp_weight gate, up, down;
+
+        /* Read in this order: gate and up are needed first. */
+        dp_bind_expert(b, &gate, "blk.%u.ffn_gate_exps.weight", "blk.%u.ffn_gate.%u.weight", l, e,
+                       n, ff, dim);
+        dp_bind_expert(b, &up, "blk.%u.ffn_up_exps.weight", "blk.%u.ffn_up.%u.weight", l, e, n, ff,
+                       dim);
+        dp_bind_expert(b, &down, "blk.%u.ffn_down_exps.weight", "blk.%u.ffn_down.%u.weight", l, e,
+                       n, dim, ff);
+        if (e == 0) {
+            w->expert_first = page;
+            w->gate = gate;
+            w->up = up;
+            w->down = down;
+        }
+        check_alike(b, &w->gate, &gate, l, e);
+        check_alike(b, &w->up, &up, l, e);
+        check_alike(b, &w->down, &down, l, e);
+    }
+}
+
+void dp_bind_standard_layers(dp_model *m, dp_binder *b, bool has_qk_norm)
+{
+    const dp_hparams *hp = &m->hp;
+
+    for (uint32_t l = 0; l < hp->layer_count && !b->status; l++) {
+        dp_layer *w = &m->layers[l];
+
+        w->page = dp_bind_page(b, DP_PAGE_ALWAYS, l, 0);
+        w->ffn_page = DP_PAGE_NONE;
+        w->expert_first = DP_PAGE_NONE;
+        w->router.page = DP_PAGE_NONE;
+        bind_attention(m, b, l, has_qk_norm);
+        if (hp->expert_count == 0) {
+            bind_dense(m, b, l);
+            continue;
+        }
+        dp_bind_weight(b, &w->router, "blk.%u.ffn_gate_inp.weight", l, hp->expert_count,
+                       hp->embed_dim, 0);
+        bind_experts(m, b, l);
+    }
+}
+
+void dp_bind_softmax_routing(dp_model *m, dp_binder *b)
+{
+    dp_hparams *hp = &m->hp;
+
+    if (b->status || hp->expert_count == 0)
+        return;
+    if (hp->expert_gating != DP_GATING_DEFAULT && hp->expert_gating != DP_GATING_SOFTMAX)
+        b->status = dp_fail(b->err, DP_E_UNSUPPORTED,
+                            "key %s.expert_gating_func: %d, this architecture routes by softmax",
+                            hp->arch, (int)hp->expert_gating);
+    if (hp->expert_shared || hp->leading_dense || hp->expert_group_count)
+        b->status = dp_fail(b->err, DP_E_UNSUPPORTED,
+                            "keys %s.expert_*: shared experts, leading dense layers and expert "
+                            "groups are not a part of this architecture",
+                            hp->arch);
+    hp->expert_gating = DP_GATING_SOFTMAX;
+    hp->expert_weights_norm = true;
+}
+
+dp_status dp_standard_layer(dp_step *step, uint32_t l, dp_error *err)
+{
+    const dp_layer *w = &step->model->layers[l];
+    dp_lease lease;
+    dp_status st = dp_step_acquire(step, w->page, &lease, err);
+
+    if (st)
+        return st;
+    dp_block_norm(step, dp_weight_f32(&w->attn_norm, &lease));
+    dp_block_attention(step, l, &lease);
+    dp_block_norm(step, dp_weight_f32(&w->ffn_norm, &lease));
+    if (w->ffn_page == DP_PAGE_NONE)
+        return dp_block_moe(step, w, &lease, err);
+
+    dp_tier_release(step->tier, &lease);
+    st = dp_step_acquire(step, w->ffn_page, &lease, err);
+    if (st)
+        return st;
+    dp_block_ffn(step, w, &lease);
+    dp_tier_release(step->tier, &lease);
+    return DP_OK;
+}
