@@ -32,7 +32,8 @@ typedef struct test_model {
     uint32_t layers, dim, heads, kv_heads, head_dim, ff, vocab, context;
     uint32_t experts, used; /* 0: dense */
     dp_dtype type;          /* of matrices; norms and routers are F32 */
-    bool is_tied, is_apart, has_biases;
+    bool is_tied, is_apart, has_biases, has_head_norms;
+    const char *arch;          /* general.architecture; NULL: llama */
     const char *const *pieces; /* [piece_count] tokens behind the 259 every vocabulary has here, */
     uint32_t piece_count;      /* or NULL: no vocabulary in the file */
     void (*more_keys)(dp_gguf_writer *w);
@@ -111,6 +112,10 @@ static inline void test_model_add_layer(test_model *m, dp_rng *rng, uint32_t l)
         test_model_add(m, rng, "blk.%u.attn_v.bias", l, DP_F32, kv, 0, 0);
         test_model_add(m, rng, "blk.%u.attn_output.bias", l, DP_F32, m->dim, 0, 0);
     }
+    if (m->has_head_norms) {
+        test_model_add(m, rng, "blk.%u.attn_q_norm.weight", l, DP_F32, m->head_dim, 0, 0);
+        test_model_add(m, rng, "blk.%u.attn_k_norm.weight", l, DP_F32, m->head_dim, 0, 0);
+    }
     if (m->experts) {
         test_model_add(m, rng, "blk.%u.ffn_gate_inp.weight", l, DP_F32, m->dim, m->experts, 0);
         test_model_add(m, rng, "blk.%u.ffn_gate_exps.weight", l, m->type, m->dim, m->ff,
@@ -180,23 +185,41 @@ static inline void test_model_put_vocab(const test_model *m, dp_gguf_writer *w)
     free(kinds);
 }
 
+static inline const char *test_model_arch(const test_model *m)
+{
+    return m->arch ? m->arch : "llama";
+}
+
+static inline void test_model_put_key(const test_model *m, dp_gguf_writer *w, const char *name,
+                                      uint32_t value)
+{
+    char key[96];
+
+    snprintf(key, sizeof key, "%s.%s", test_model_arch(m), name);
+    dp_gguf_writer_u32(w, key, value);
+}
+
 static inline void test_model_put_keys(const test_model *m, dp_gguf_writer *w)
 {
-    dp_gguf_writer_str(w, "general.architecture", "llama");
+    char eps[96], base[96];
+
+    snprintf(eps, sizeof eps, "%s.attention.layer_norm_rms_epsilon", test_model_arch(m));
+    snprintf(base, sizeof base, "%s.rope.freq_base", test_model_arch(m));
+    dp_gguf_writer_str(w, "general.architecture", test_model_arch(m));
     dp_gguf_writer_str(w, "general.name", "made for a test");
-    dp_gguf_writer_u32(w, "llama.block_count", m->layers);
-    dp_gguf_writer_u32(w, "llama.context_length", m->context);
-    dp_gguf_writer_u32(w, "llama.embedding_length", m->dim);
-    dp_gguf_writer_u32(w, "llama.feed_forward_length", m->ff);
-    dp_gguf_writer_u32(w, "llama.attention.head_count", m->heads);
-    dp_gguf_writer_u32(w, "llama.attention.head_count_kv", m->kv_heads);
-    dp_gguf_writer_u32(w, "llama.attention.key_length", m->head_dim);
-    dp_gguf_writer_u32(w, "llama.attention.value_length", m->head_dim);
-    dp_gguf_writer_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-    dp_gguf_writer_f32(w, "llama.rope.freq_base", 10000);
+    test_model_put_key(m, w, "block_count", m->layers);
+    test_model_put_key(m, w, "context_length", m->context);
+    test_model_put_key(m, w, "embedding_length", m->dim);
+    test_model_put_key(m, w, "feed_forward_length", m->ff);
+    test_model_put_key(m, w, "attention.head_count", m->heads);
+    test_model_put_key(m, w, "attention.head_count_kv", m->kv_heads);
+    test_model_put_key(m, w, "attention.key_length", m->head_dim);
+    test_model_put_key(m, w, "attention.value_length", m->head_dim);
+    dp_gguf_writer_f32(w, eps, 1e-5f);
+    dp_gguf_writer_f32(w, base, 10000);
     if (m->experts) {
-        dp_gguf_writer_u32(w, "llama.expert_count", m->experts);
-        dp_gguf_writer_u32(w, "llama.expert_used_count", m->used);
+        test_model_put_key(m, w, "expert_count", m->experts);
+        test_model_put_key(m, w, "expert_used_count", m->used);
     }
     if (m->pieces)
         test_model_put_vocab(m, w);
