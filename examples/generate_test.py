@@ -27,9 +27,9 @@ check(small.returncode == 0, f"exit status {small.returncode}: {small.stderr!r}"
 check(len(small.stdout.split()) > 10, f"few words: {small.stdout!r}")
 check(small.stdout == large.stdout, "another budget, another text")
 check(re.search(rb"loading 100 %", small.stderr), f"no progress: {small.stderr!r}")
-check(re.search(rb"tokens in \d+ ms; expert pages: \d+ held, [1-9]\d* read", small.stderr),
+check(re.search(rb"\d+ tokens, \d+ experts held, [1-9]\d* read", small.stderr),
       f"no numbers: {small.stderr!r}")
-for args, status, sentence in [((), 2, b"usage"), ((model + ".not", "x", "8MiB"), 1, b".gguf.not"),
+for args, status, sentence in [((), 1, b"usage"), ((model + ".not", "x", "8MiB"), 1, b".gguf.not"),
                                ((model, "x", "1KiB"), 1, b"ram")]:
     done = run(*args)
     check(done.returncode == status and sentence in done.stderr,
