@@ -139,21 +139,32 @@ static bool load_integer(dp_gguf_type type, const uint8_t *bytes, uint64_t *out,
     return true;
 }
 
-dp_status dp_gguf_get_u64(const dp_gguf *gguf, const char *key, uint64_t i, uint64_t *out,
-                          dp_error *err)
+/* Element i of a key of any integer type. */
+static dp_status get_integer(const dp_gguf *gguf, const char *key, uint64_t i, uint64_t *magnitude,
+                             bool *is_negative, dp_error *err)
 {
     const dp_gguf_value *value;
     const uint8_t *bytes;
+    dp_status st = find_element(gguf, key, i, &value, &bytes, err);
+
+    if (st)
+        return st;
+    if (!load_integer(value->type, bytes, magnitude, is_negative))
+        return fail_type(gguf, key, value, "an integer", err);
+    return DP_OK;
+}
+
+dp_status dp_gguf_get_u64(const dp_gguf *gguf, const char *key, uint64_t i, uint64_t *out,
+                          dp_error *err)
+{
     uint64_t magnitude;
     bool is_negative;
     dp_status st;
 
     *out = 0;
-    st = find_element(gguf, key, i, &value, &bytes, err);
+    st = get_integer(gguf, key, i, &magnitude, &is_negative, err);
     if (st)
         return st;
-    if (!load_integer(value->type, bytes, &magnitude, &is_negative))
-        return fail_type(gguf, key, value, "an integer", err);
     if (is_negative)
         return dp_fail(err, DP_E_CORRUPT, "%s: key '%s' is -%llu, expected 0 or more",
                        gguf->parts[0].path, key, (unsigned long long)magnitude);
@@ -164,18 +175,14 @@ dp_status dp_gguf_get_u64(const dp_gguf *gguf, const char *key, uint64_t i, uint
 dp_status dp_gguf_get_i64(const dp_gguf *gguf, const char *key, uint64_t i, int64_t *out,
                           dp_error *err)
 {
-    const dp_gguf_value *value;
-    const uint8_t *bytes;
     uint64_t magnitude;
     bool is_negative;
     dp_status st;
 
     *out = 0;
-    st = find_element(gguf, key, i, &value, &bytes, err);
+    st = get_integer(gguf, key, i, &magnitude, &is_negative, err);
     if (st)
         return st;
-    if (!load_integer(value->type, bytes, &magnitude, &is_negative))
-        return fail_type(gguf, key, value, "an integer", err);
     if (!is_negative && magnitude > INT64_MAX)
         return dp_fail(err, DP_E_CORRUPT, "%s: key '%s' is %llu, above 2^63 - 1",
                        gguf->parts[0].path, key, (unsigned long long)magnitude);
