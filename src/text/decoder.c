@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "text/tokenizer_impl.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 void dp_decoder_init(dp_decoder *d, const dp_tokenizer *t, bool shows_special)
 {

@@ -1,7 +1,7 @@
 #include "text/pretokenizer_impl.h"
 
 #include "text/unicode.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* One character ahead. At the end its bit is 0, which is in no set. */
 typedef struct next_char {

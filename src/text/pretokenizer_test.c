@@ -5,7 +5,7 @@
 #include "base/rng.h"
 #include "testing/check.h"
 #include "text/pretokenizer.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* The published expressions, run by PCRE2 stage after stage: what the scanners
  * must agree with, cut for cut. */

@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "text/tokenizer_impl.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* Files write bytes as printable characters (GPT-2's map): printable Latin-1 stands
  * for itself, the other 68 bytes for U+0100 and up, in order. -1: no byte. */

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "text/tokenizer_impl.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #define SPACE_MARK      "\xE2\x96\x81" /* U+2581 */
 #define SPACE_MARK_SIZE 3

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "text/tokenizer.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 enum { TEST_VOCAB_TOKENS = 512, TEST_VOCAB_TEXT = 8192 };
 

@@ -3,7 +3,7 @@
 
 #include "testing/check.h"
 #include "text/unicode.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* What PCRE2 calls the classes, a capture group each; the n-th group is class n. */
 static const char classes[] = "(\\p{Lu})|(\\p{Ll})|(\\p{Lt})|(\\p{Lm})|(\\p{Lo})|(\\p{M})|(\\p{N})|"

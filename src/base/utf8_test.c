@@ -1,5 +1,5 @@
 #include "testing/check.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #define STR(s) ((dp_str){ s, sizeof(s) - 1 })
 

@@ -1,4 +1,4 @@
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* What the first byte promises: the length (0: never first) and the range of the
  * second byte. The range alone excludes long forms, surrogates and too large

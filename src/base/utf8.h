@@ -4,8 +4,8 @@
  *
  * Threads  Any.
  */
-#ifndef DP_TEXT_UTF8_H
-#define DP_TEXT_UTF8_H
+#ifndef DP_BASE_UTF8_H
+#define DP_BASE_UTF8_H
 
 #include "base/str.h"
 
