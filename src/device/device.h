@@ -99,15 +99,43 @@ typedef struct dp_op_attention {
     const uint32_t *position;
 } dp_op_attention;
 
-/* Chooses experts from router logits: softmax over all, the `used` largest (the
- * lowest index first among equals), weights renormalised to sum 1 when
- * norm_weights, then times scale. Jiang et al. 2024, arXiv:2401.04088, §2.1. */
+/* What an expert's score is, made from its router logit z. */
+typedef enum dp_route_gate {
+    DP_ROUTE_SOFTMAX,       /* softmax over all experts */
+    DP_ROUTE_SIGMOID,       /* 1 / (1 + exp(-z)) */
+    DP_ROUTE_SOFTMAX_CHOSEN /* z; the weights are a softmax over the chosen alone */
+} dp_route_gate;
+
+#define DP_ROUTE_EXPERTS_MAX    4096
+#define DP_ROUTE_WEIGHT_SUM_MIN 0x1p-14f /* ~6.1e-5: sigmoids may all be next to 0 */
+
+/* Chooses experts from router logits, token by token:
+ *
+ *   1. score of each expert, by gate
+ *   2. choice = score + select_bias, which only serves to choose. NaN is last
+ *   3. groups > 0: experts lie in `groups` runs of neighbours; a group is worth the
+ *      sum of its group_best largest choices (largest first), the groups_used worthiest
+ *      stay in the running
+ *   4. the `used` largest choices of those in the running
+ *   5. weight = score (SOFTMAX_CHOSEN: softmax of the chosen scores, in order of rank)
+ *   6. norm_weights: weight /= max(sum of weights in order of rank, WEIGHT_SUM_MIN)
+ *   7. weight *= scale
+ *
+ * Among equals the lowest index comes first, in 3 and in 4. Ids are distinct and in
+ * range whatever the logits are. groups * (experts / groups) = experts, and the groups
+ * in use hold at least `used` experts.
+ * Jiang et al. 2024, arXiv:2401.04088, §2.1 (softmax); DeepSeek-AI 2024,
+ * arXiv:2405.04434, §2.1 (groups worth their largest: group_best 1) and
+ * arXiv:2412.19437, §2.1.2 (sigmoid, bias, groups worth their two largest). */
 typedef struct dp_op_route {
     float *logits; /* [tokens][experts], overwritten */
     uint32_t tokens, experts, used;
+    dp_route_gate gate;
+    const float *select_bias;                 /* [experts] or NULL */
+    uint32_t groups, groups_used, group_best; /* groups 0: all experts are in the running */
     bool norm_weights;
     float scale;
-    uint32_t *ids;  /* [tokens][used], most probable first */
+    uint32_t *ids;  /* [tokens][used], best choice first */
     float *weights; /* [tokens][used] */
 } dp_op_route;
 

@@ -4,23 +4,43 @@
  * that order does not show. Shazeer et al. 2017, arXiv:1701.06538. */
 #include <string.h>
 
+#include "base/assert.h"
 #include "model/blocks.h"
+
+_Static_assert(DP_EXPERTS_MAX <= DP_ROUTE_EXPERTS_MAX, "any model can be routed");
+
+static dp_route_gate gate_of(dp_gating gating)
+{
+    DP_ASSERT(gating != DP_GATING_DEFAULT);
+    return gating == DP_GATING_SIGMOID            ? DP_ROUTE_SIGMOID
+           : gating == DP_GATING_SOFTMAX_SELECTED ? DP_ROUTE_SOFTMAX_CHOSEN
+                                                  : DP_ROUTE_SOFTMAX;
+}
 
 static void route(dp_step *step, const dp_layer *layer, const dp_lease *lease)
 {
     const dp_hparams *hp = &step->model->hp;
+    const float *select_bias = dp_weight_f32(&layer->select_bias, lease);
     dp_op_matmul scores = {
         .x = step->h,
         .x_stride = hp->embed_dim,
         .tokens = step->count,
         .part_count = 1,
-        .part = { { dp_weight_mat(&layer->router, lease), NULL, step->router, hp->expert_count } },
+        .part = { { dp_weight_mat(&layer->router, lease), dp_weight_f32(&layer->router_bias, lease),
+                    step->router, hp->expert_count } },
     };
     dp_op_route choose = {
         .logits = step->router,
         .tokens = step->count,
         .experts = hp->expert_count,
         .used = hp->expert_used,
+        .gate = gate_of(hp->expert_gating),
+        .select_bias = select_bias,
+        .groups = hp->expert_group_count,
+        .groups_used = hp->expert_group_used,
+        /* arXiv:2412.19437 §2.1.2 introduced the bias and groups worth their two best;
+         * arXiv:2405.04434 §2.1 has neither. */
+        .group_best = select_bias ? 2 : 1,
         .norm_weights = hp->expert_weights_norm,
         .scale = hp->expert_weights_scale,
         .ids = step->expert_ids,

@@ -1,5 +1,7 @@
 #include "model/model.h"
 
+#include <string.h>
+
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -9,6 +11,8 @@
  * is read whole, so they are large enough for full drive speed. */
 #define EMBED_PAGE_BYTES ((uint64_t)64 << 10)
 #define HEAD_PAGE_BYTES  ((uint64_t)16 << 20)
+
+_Static_assert(DP_PAGE_NONE == UINT32_MAX, "a layer filled with ones has no weights");
 
 static void bind_globals(dp_model *m, dp_binder *b)
 {
@@ -57,6 +61,8 @@ dp_status dp_model_open(dp_model **out, const dp_gguf *gguf, dp_error *err)
         st = dp_fail(err, DP_E_NOMEM, "model: %u layers", m->hp.layer_count);
         goto done;
     }
+    /* Absent until bound: every page number is DP_PAGE_NONE. */
+    memset(m->layers, 0xff, m->hp.layer_count * sizeof *m->layers);
     st = dp_binder_init(&b, gguf, &m->pages, err);
     if (st)
         goto done;

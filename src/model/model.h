@@ -24,6 +24,8 @@ typedef struct dp_layer {
     dp_weight q_norm, k_norm; /* [key_dim], over each head */
     dp_weight ffn_norm;
     dp_weight router;         /* [experts][embed] */
+    dp_weight router_bias;    /* [experts]: added to the logits */
+    dp_weight select_bias;    /* [experts]: added to the scores to choose by, not to weigh by */
     dp_page_id ffn_page;      /* dense feed-forward, DP_PAGE_NONE in a mixture */
     dp_weight gate, up, down; /* dense, or any expert: pages expert_first + e are alike */
     dp_page_id expert_first;

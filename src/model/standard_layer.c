@@ -23,7 +23,6 @@ static void bind_attention(dp_model *m, dp_binder *b, uint32_t l, bool has_qk_no
     dp_bind_weight(b, &w->k_bias, "blk.%u.attn_k.bias", l, 0, k_rows, bias);
     dp_bind_weight(b, &w->v_bias, "blk.%u.attn_v.bias", l, 0, v_rows, bias);
     dp_bind_weight(b, &w->o_bias, "blk.%u.attn_output.bias", l, 0, hp->embed_dim, bias);
-    w->q_norm.page = w->k_norm.page = DP_PAGE_NONE;
     if (has_qk_norm) {
         dp_bind_weight(b, &w->q_norm, "blk.%u.attn_q_norm.weight", l, 0, hp->key_dim, DP_BIND_F32);
         dp_bind_weight(b, &w->k_norm, "blk.%u.attn_k_norm.weight", l, 0, hp->key_dim, DP_BIND_F32);
@@ -57,9 +56,7 @@ static void bind_experts(dp_model *m, dp_binder *b, uint32_t l)
     const dp_hparams *hp = &m->hp;
     uint32_t dim = hp->embed_dim, ff = hp->expert_ff_dim, n = hp->expert_count;
     dp_layer *w = &m->layers[l];
-    const dp_weight none = { .page = DP_PAGE_NONE };
 
-    w->gate = w->up = w->down = none;
     for (uint32_t e = 0; e < n && !b->status; e++) {
         dp_page_id page = dp_bind_page(b, DP_PAGE_EXPERT, l, e);
         dp_weight gate, up, down;
@@ -91,9 +88,6 @@ void dp_bind_standard_layers(dp_model *m, dp_binder *b, bool has_qk_norm)
         dp_layer *w = &m->layers[l];
 
         w->page = dp_bind_page(b, DP_PAGE_ALWAYS, l, 0);
-        w->ffn_page = DP_PAGE_NONE;
-        w->expert_first = DP_PAGE_NONE;
-        w->router.page = DP_PAGE_NONE;
         bind_attention(m, b, l, has_qk_norm);
         if (hp->expert_count == 0) {
             bind_dense(m, b, l);

@@ -25,7 +25,6 @@
 #define VALUE_DIM  40
 #define KV_OFFSET  64 /* another layer's part comes first */
 #define BLOCK_SIZE (KV_OFFSET + KV_HEADS * DP_KV_BLOCK_TOKENS * (KEY_DIM + VALUE_DIM) * 2)
-#define EXPERTS    9
 #define USED       3
 
 static const dp_device_limits limits = { 2 * POSITIONS, WIDTH_MAX, 64 };
@@ -246,31 +245,6 @@ static void run_attention(dp_device *d, uint32_t variant, uint32_t first, uint32
     free_all(&m);
 }
 
-/* Variant 0: as they come, normed; 1: scaled and not normed; 2: many ties. */
-static void make_router(float *out, uint32_t variant, uint32_t token)
-{
-    for (uint32_t e = 0; e < EXPERTS; e++)
-        out[e] = variant == 2 ? floorf(w.x[token][e]) : w.x[token][e];
-}
-
-static void run_route(dp_device *d, uint32_t variant, uint32_t first, uint32_t count,
-                      float (*out)[WIDTH_MAX])
-{
-    float logits[TOKENS][EXPERTS], weights[TOKENS][USED];
-    uint32_t ids[TOKENS][USED];
-    dp_op_route op = { logits[0], count,     EXPERTS, USED, variant != 1, variant == 1 ? 2.5f : 1,
-                       ids[0],    weights[0] };
-
-    for (uint32_t t = 0; t < count; t++)
-        make_router(logits[t], variant, first + t);
-    d->ops->route(d, &op);
-    for (uint32_t t = 0; t < count; t++)
-        for (uint32_t r = 0; r < USED; r++) {
-            out[t][r] = (float)ids[t][r];
-            out[t][USED + r] = weights[t][r];
-        }
-}
-
 static void run_swiglu(dp_device *d, uint32_t variant, uint32_t first, uint32_t count,
                        float (*out)[WIDTH_MAX])
 {
@@ -314,7 +288,6 @@ static const struct {
     { "rmsnorm", run_rmsnorm, 1 },
     { "rope", run_rope, 2 },
     { "attention", run_attention, DP_ARRAY_LEN(attentions) },
-    { "route", run_route, 3 },
     { "swiglu", run_swiglu, 1 },
     { "add", run_add, 1 },
     { "mix", run_mix, 1 },
@@ -527,73 +500,6 @@ static void store_leaves_other_layers_alone(void **unused)
     d->ops->close(d);
 }
 
-static void route_takes_the_most_probable(void **unused)
-{
-    dp_device *d = open_device("auto", 2);
-
-    for (uint32_t variant = 0; variant < 3; variant++) {
-        run_route(d, variant, 0, TOKENS, whole);
-        for (uint32_t t = 0; t < TOKENS; t++) {
-            float logits[EXPERTS];
-            double all = 0, chosen = 0;
-            make_router(logits, variant, t);
-            for (uint32_t e = 0; e < EXPERTS; e++)
-                all += exp((double)logits[e]);
-            for (uint32_t r = 0; r < USED; r++)
-                chosen += exp((double)logits[(uint32_t)whole[t][r]]);
-            for (uint32_t r = 0; r < USED; r++) {
-                uint32_t id = (uint32_t)whole[t][r], before = 0;
-                for (uint32_t e = 0; e < EXPERTS; e++)
-                    before += logits[e] > logits[id] || (logits[e] == logits[id] && e < id);
-                CHECK(before == r,
-                      "variant %u, token %u: rank %u is expert %u, which has %u better", variant, t,
-                      r, id, before);
-                check_near(whole[t][USED + r],
-                           exp((double)logits[id]) / (variant == 1 ? all / 2.5 : chosen), 1e-6,
-                           "route", t, r);
-            }
-        }
-    }
-    d->ops->close(d);
-}
-
-/* Ids index buffers: whatever the logits are, they are distinct and in range. */
-static void route_of_no_numbers_stays_in_range(void **unused)
-{
-    static const float rows[][EXPERTS] = {
-        { NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN, NAN },
-        { NAN, 1, NAN, NAN, NAN, NAN, NAN, NAN, NAN },
-        { 1, 2, NAN, 4, 5, 6, 7, 8, 9 },
-        { INFINITY, 1, INFINITY, 0, 0, 0, 0, 0, 0 },
-        { -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY, -INFINITY,
-          -INFINITY },
-        { -INFINITY, INFINITY, NAN, 1e30f, 0, 0, 0, 0, 0 },
-        { 0, 0, 0, 0, -INFINITY, 0, 0, 0, NAN },
-    };
-
-    for (size_t k = 0; dp_kernels_all[k]; k++) {
-        dp_device *d;
-        if (!dp_kernels_all[k]->usable())
-            continue;
-        d = open_device(dp_kernels_all[k]->name, 1);
-        for (uint32_t used = 1; used <= EXPERTS; used++)
-            for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
-                float logits[EXPERTS], weights[EXPERTS];
-                uint32_t ids[EXPERTS], seen = 0;
-                dp_op_route op = { logits, 1, EXPERTS, used, true, 1, ids, weights };
-
-                memcpy(logits, rows[i], sizeof logits);
-                d->ops->route(d, &op);
-                for (uint32_t r = 0; r < used; r++) {
-                    CHECK(ids[r] < EXPERTS && !(seen >> ids[r] & 1), "%s: row %zu: id %u",
-                          dp_kernels_all[k]->name, i, ids[r]);
-                    seen |= 1u << ids[r];
-                }
-            }
-        d->ops->close(d);
-    }
-}
-
 static void pointwise_operations_are_their_formulas(void **unused)
 {
     dp_device *d = open_device("auto", 2);
@@ -693,8 +599,6 @@ int main(void)
         cmocka_unit_test(rope_turns_pairs_and_leaves_the_rest),
         cmocka_unit_test(attention_is_a_softmax_over_visible_keys),
         cmocka_unit_test(store_leaves_other_layers_alone),
-        cmocka_unit_test(route_takes_the_most_probable),
-        cmocka_unit_test(route_of_no_numbers_stays_in_range),
         cmocka_unit_test(pointwise_operations_are_their_formulas),
         cmocka_unit_test(mix_adds_in_order_of_rank),
         cmocka_unit_test(unknown_kernels_are_named),

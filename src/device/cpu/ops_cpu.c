@@ -84,49 +84,6 @@ void dp_cpu_rope(dp_device *d, const dp_op_rope *op)
     run_rows(cpu, op->tokens, (size_t)op->heads * op->head_dim, rope_rows, &job);
 }
 
-/* Softmax, then a selection sort of the few largest: strict comparison keeps
- * the lowest index first among equals. */
-static void route_token(const dp_kernels *kernels, const dp_op_route *op, uint32_t t)
-{
-    float *p = op->logits + (size_t)t * op->experts;
-    uint32_t *ids = op->ids + (size_t)t * op->used;
-    float *weights = op->weights + (size_t)t * op->used;
-    float sum = 0;
-
-    kernels->softmax(p, op->experts);
-    for (uint32_t r = 0; r < op->used; r++) {
-        uint32_t best = 0;
-        float best_p = -1;
-        for (uint32_t e = 0; e < op->experts; e++)
-            if (p[e] > best_p) {
-                best = e;
-                best_p = p[e];
-            }
-        /* NaN activations compare false everywhere; ids stay distinct and in range. */
-        if (best_p < 0) {
-            best = r;
-            best_p = 0;
-        }
-        ids[r] = best;
-        weights[r] = best_p;
-        p[best] = -2;
-        sum += best_p;
-    }
-    for (uint32_t r = 0; r < op->used; r++) {
-        if (op->norm_weights)
-            weights[r] /= sum;
-        weights[r] *= op->scale;
-    }
-}
-
-void dp_cpu_route(dp_device *d, const dp_op_route *op)
-{
-    const dp_kernels *kernels = dp_device_cpu_of(d)->kernels;
-
-    for (uint32_t t = 0; t < op->tokens; t++)
-        route_token(kernels, op, t);
-}
-
 struct pair_job {
     const dp_kernels *kernels;
     float *out;
