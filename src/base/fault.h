@@ -13,6 +13,7 @@
 typedef enum dp_fault {
     DP_FAULT_MEM,
     DP_FAULT_READ,
+    DP_FAULT_WRITE,
     DP_FAULT_AIO_READ,
     DP_FAULT_AIO_SHORT,
     DP_FAULT_THREAD,

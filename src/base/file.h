@@ -1,4 +1,4 @@
-/* file.h - positional reading and plain writing. Platform: file_posix.c. Any thread. */
+/* file.h - positional reading. Platform: file_posix.c. Any thread. */
 #ifndef DP_BASE_FILE_H
 #define DP_BASE_FILE_H
 

@@ -1,8 +1,8 @@
 /* gguf_writer.h - makes GGUF files of any shape, well formed or not, for tests and benchmarks.
  *
- * Room     Keys and tensor descriptions are collected, then the header is
- *          rendered to memory, or the whole model streamed to a file with
- *          weights made from a seed. Tests change rendered bytes to make hostile files.
+ * Room     format/gguf_out.h with weights made from a seed: keys and tensors are
+ *          declared, then the header is rendered to memory, or the whole model
+ *          streamed to a file. Tests change rendered bytes to make hostile files.
  *
  * Weights  Every tensor's bytes depend on (seed, name, type, shape) alone. Block
  *          scales are chosen so that values have the wanted rms: random nibbles
@@ -45,7 +45,7 @@ void dp_gguf_writer_tensor_bytes(dp_gguf_writer *w, const char *name, dp_dtype t
 /* Appends the header (through the padding before the data) to buf. The first
  * error of the calls above is reported here. */
 dp_status dp_gguf_writer_header(dp_gguf_writer *w, dp_buf *buf, dp_error *err);
-/* Writes header and weights to path, streaming: memory stays below 16 MiB. */
+/* Writes header and weights to path, streaming: memory stays below 16 MiB. Once. */
 dp_status dp_gguf_writer_save(dp_gguf_writer *w, const char *path, uint64_t seed, dp_error *err);
 
 #endif
