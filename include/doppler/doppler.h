@@ -2,6 +2,7 @@
 #ifndef DOPPLER_DOPPLER_H
 #define DOPPLER_DOPPLER_H
 
+#include "doppler/chat.h"
 #include "doppler/engine.h"
 #include "doppler/inspect.h"
 #include "doppler/options.h"

@@ -49,21 +49,7 @@ DP_API dp_status dp_text_stream_push(dp_text_stream *stream, dp_token token, con
                                      size_t *size);
 DP_API dp_status dp_text_stream_finish(dp_text_stream *stream, const char **text, size_t *size);
 
-/* ---- conversations ---- */
-
-typedef struct dp_message {
-    const char *role; /* "system", "user", "assistant" */
-    const char *text; /* NUL-terminated */
-} dp_message;
-
-/* The prompt text for messages [count], ending where the assistant begins to
- * speak, in the named format ("chatml", "llama3", ...) or, with NULL or "auto",
- * the one the vocabulary's template is in. *text is owned: dp_text_free. Encode
- * it with both flags above. */
-DP_API dp_status dp_vocab_render_chat(const dp_vocab *vocab, const char *format,
-                                      const dp_message *messages, size_t count, char **text,
-                                      size_t *size, dp_error *err);
-DP_API const char *dp_vocab_chat_format(const dp_vocab *vocab); /* what "auto" means here */
+/* Of text that a call gave away. */
 DP_API void dp_text_free(char *text);
 
 #ifdef __cplusplus

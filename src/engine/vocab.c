@@ -116,6 +116,7 @@ dp_status dp_vocab_from_gguf(dp_vocab **out, const dp_gguf *gguf, dp_error *err)
     float *scores = NULL;
     dp_token stops[1];
     dp_vocab *vocab = NULL;
+    dp_str template;
     dp_vocab_tables tables = {
         .pre = str_key(gguf, "tokenizer.ggml.pre"),
         .bos = token_key(gguf, "tokenizer.ggml.bos_token_id"),
@@ -142,8 +143,12 @@ dp_status dp_vocab_from_gguf(dp_vocab **out, const dp_gguf *gguf, dp_error *err)
     st = dp_tokenizer_open(&vocab->tokenizer, &tables, err);
     if (st)
         goto done;
-    vocab->chat_format =
-        dp_chat_format_detect(str_key(gguf, "tokenizer.chat_template"), vocab->tokenizer);
+    template = str_key(gguf, "tokenizer.chat_template");
+    vocab->chat_template = template.size ? dp_strndup(template.bytes, template.size) : NULL;
+    if (template.size && !vocab->chat_template)
+        st = dp_fail(err, DP_E_NOMEM, "vocabulary: a chat template of %zu bytes", template.size);
+    if (st)
+        goto done;
 
     *out = vocab;
     vocab = NULL;
@@ -172,6 +177,7 @@ void dp_vocab_close(dp_vocab *vocab)
     if (!vocab)
         return;
     dp_tokenizer_close(vocab->tokenizer);
+    dp_free(vocab->chat_template);
     dp_free(vocab);
 }
 
@@ -268,49 +274,6 @@ dp_status dp_text_stream_finish(dp_text_stream *stream, const char **text, size_
 {
     dp_buf_reset(&stream->text);
     return stream_result(stream, dp_decoder_finish(&stream->decoder, &stream->text), text, size);
-}
-
-/* ---- conversations ---- */
-
-#define MESSAGES_MAX 65536
-
-dp_status dp_vocab_render_chat(const dp_vocab *vocab, const char *format,
-                               const dp_message *messages, size_t count, char **text, size_t *size,
-                               dp_error *err)
-{
-    dp_chat_format chosen = vocab->chat_format;
-    dp_chat_message *list;
-    dp_status st;
-    dp_buf out;
-
-    *text = NULL;
-    *size = 0;
-    if (format && strcmp(format, "auto") != 0 && !dp_chat_format_find(format, &chosen))
-        return dp_fail(err, DP_E_INVALID, "there is no chat format \"%s\"", format);
-    if (count > MESSAGES_MAX)
-        return dp_fail(err, DP_E_LIMIT, "%zu messages, at most %d", count, MESSAGES_MAX);
-    list = dp_alloc(count, sizeof *list);
-    if (!list)
-        return dp_fail(err, DP_E_NOMEM, "conversation: %zu messages", count);
-    for (size_t i = 0; i < count; i++)
-        list[i] = (dp_chat_message){ messages[i].role, dp_str_from(messages[i].text) };
-    dp_buf_init(&out, TEXT_BYTES_MAX);
-    st = dp_chat_render(chosen, list, count, &out, err);
-    dp_free(list);
-    if (!st && !out.bytes) /* an empty prompt is still a string */
-        st = dp_buf_text(&out, "");
-    if (st) {
-        dp_buf_deinit(&out);
-        return st;
-    }
-    *text = out.bytes;
-    *size = out.size;
-    return DP_OK;
-}
-
-const char *dp_vocab_chat_format(const dp_vocab *vocab)
-{
-    return dp_chat_format_name(vocab->chat_format);
 }
 
 void dp_text_free(char *text)

@@ -8,7 +8,7 @@
 
 struct dp_vocab {
     dp_tokenizer *tokenizer;
-    dp_chat_format chat_format;
+    char *chat_template; /* NULL: the file has none */
 };
 
 /* DP_E_NOTFOUND when the file has no vocabulary (tokenizer.ggml.model). Owned:

@@ -54,7 +54,7 @@ dp_chat_format dp_chat_format_detect(dp_str chat_template, const dp_tokenizer *t
 
 /* A prompt under construction; the first failure stops further writing. */
 typedef struct prompt {
-    dp_buf *out;
+    dp_prompt *out;
     dp_status st;
     dp_str system; /* waits for the user's text (Mistral) */
 } prompt;
@@ -62,13 +62,13 @@ typedef struct prompt {
 static void put(prompt *p, const char *text)
 {
     if (!p->st)
-        p->st = dp_buf_text(p->out, text);
+        p->st = dp_prompt_add(p->out, dp_str_from(text), true);
 }
 
 static void put_str(prompt *p, dp_str text)
 {
     if (!p->st)
-        p->st = dp_buf_append(p->out, text.bytes, text.size);
+        p->st = dp_prompt_add(p->out, text, false);
 }
 
 static dp_str trim(dp_str text)
@@ -208,11 +208,29 @@ bool dp_chat_format_find(const char *name, dp_chat_format *out)
     return false;
 }
 
-dp_status dp_chat_render(dp_chat_format format, const dp_chat_message *messages, size_t count,
-                         dp_buf *out, dp_error *err)
+static void put_message(prompt *p, dp_chat_format format, const dp_message *message, size_t i,
+                        dp_error *err)
+{
+    role who = ROLE_SYSTEM;
+
+    while (who < ROLE_COUNT && strcmp(message->role, role_names[who]))
+        who++;
+    if (who == ROLE_COUNT)
+        p->st = dp_fail(err, DP_E_INVALID, "chat: message %zu: unknown role \"%.32s\"", i,
+                        message->role);
+    else if (message->tool_calls)
+        p->st = dp_fail(err, DP_E_UNSUPPORTED,
+                        "chat: message %zu calls a tool, which the format %s cannot write", i,
+                        formats[format].name);
+    else
+        formats[format].put(p, who, dp_str_from(message->content));
+}
+
+dp_status dp_chat_render(dp_chat_format format, const dp_message *messages, size_t count,
+                         bool is_closed, dp_prompt *out, dp_error *err)
 {
     prompt p = { .out = out };
-    size_t size = out->size, i = 0;
+    size_t size = out->text.size, i = 0;
 
     if ((unsigned)format >= DP_CHAT_FORMAT_COUNT)
         return dp_fail(err, DP_E_INVALID, "chat: no format %d", (int)format);
@@ -221,28 +239,18 @@ dp_status dp_chat_render(dp_chat_format format, const dp_chat_message *messages,
     if (format == DP_CHAT_LLAMA31) {
         bool has_system = count > 0 && !strcmp(messages[0].role, role_names[ROLE_SYSTEM]);
 
-        put_llama31_system(&p, has_system ? messages[0].text : (dp_str){ NULL, 0 });
+        put_llama31_system(&p, dp_str_from(has_system ? messages[0].content : NULL));
         i = has_system;
     }
-    for (; i < count && !p.st; i++) {
-        role who = ROLE_SYSTEM;
-
-        while (who < ROLE_COUNT && strcmp(messages[i].role, role_names[who]))
-            who++;
-        if (who < ROLE_COUNT)
-            formats[format].put(&p, who, messages[i].text);
-        else
-            p.st = dp_fail(err, DP_E_INVALID, "chat: message %zu: unknown role \"%.32s\"", i,
-                           messages[i].role);
-    }
+    for (; i < count && !p.st; i++)
+        put_message(&p, format, &messages[i], i, err);
     if (p.system.size > 0) /* nobody spoke after it */
         put_mistral(&p, ROLE_USER, (dp_str){ NULL, 0 });
-    put(&p, formats[format].end);
+    if (!is_closed)
+        put(&p, formats[format].end);
     if (p.st) {
-        if (out->bytes)
-            out->bytes[size] = '\0';
-        out->size = size;
-        if (p.st != DP_E_INVALID)
+        dp_prompt_cut(out, size);
+        if (p.st == DP_E_NOMEM || p.st == DP_E_LIMIT)
             dp_fail(err, p.st, "chat: a prompt of %zu messages", count);
     }
     return p.st;

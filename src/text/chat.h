@@ -8,7 +8,8 @@
 #ifndef DP_TEXT_CHAT_H
 #define DP_TEXT_CHAT_H
 
-#include "base/buf.h"
+#include "doppler/chat.h"
+#include "text/prompt.h"
 #include "text/tokenizer.h"
 
 typedef enum dp_chat_format {
@@ -23,24 +24,19 @@ typedef enum dp_chat_format {
     DP_CHAT_FORMAT_COUNT
 } dp_chat_format;
 
-typedef struct dp_chat_message {
-    const char *role; /* "system", "user", "assistant"; NUL-terminated */
-    dp_str text;
-} dp_chat_message;
-
 const char *dp_chat_format_name(dp_chat_format format);
 bool dp_chat_format_find(const char *name, dp_chat_format *out);
 /* From tokenizer.chat_template's text (empty: PLAIN unless the vocabulary has
  * the markers of a format). */
 dp_chat_format dp_chat_format_detect(dp_str chat_template, const dp_tokenizer *t);
 
-/* Appends the prompt for messages [count], ending where the assistant begins to
- * speak. Special tokens are written by name: encode with DP_ENCODE_SPECIAL; the
- * bos token is left to DP_ENCODE_ADD_BOS. DP_E_INVALID names an unknown role; on
- * failure out keeps what it had.
+/* Appends the prompt for messages [count], which ends where the assistant begins to
+ * speak, unless is_closed. What messages say is not trusted. The bos token is left to
+ * DP_ENCODE_ADD_BOS. DP_E_INVALID names an unknown role, DP_E_UNSUPPORTED a call of a
+ * tool; on failure out keeps what it had.
  * Clocks stay out of prompts: Llama 3.1 gets its template's default date, and
  * harmony's system message goes without one. */
-dp_status dp_chat_render(dp_chat_format format, const dp_chat_message *messages, size_t count,
-                         dp_buf *out, dp_error *err);
+dp_status dp_chat_render(dp_chat_format format, const dp_message *messages, size_t count,
+                         bool is_closed, dp_prompt *out, dp_error *err);
 
 #endif

@@ -15,11 +15,11 @@
     "final. Channel must be included for every message.<|end|>"
 #define HEAD(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
 
-static const dp_chat_message talk[] = {
-    { "system", { "Be brief.", 9 } },
-    { "user", { " Hi ", 4 } },
-    { "assistant", { "<think>\nhm\n</think>\n\nHello.", 27 } },
-    { "user", { "Bye", 3 } },
+static const dp_message talk[] = {
+    { "system", "Be brief." },
+    { "user", " Hi " },
+    { "assistant", "<think>\nhm\n</think>\n\nHello." },
+    { "user", "Bye" },
 };
 
 static const struct {
@@ -64,24 +64,24 @@ static const struct {
       "<" BAR "User" BAR ">Bye<" BAR "Assistant" BAR "><think>\n" },
 };
 
-static void check_render(const char *name, const dp_chat_message *messages, size_t count,
+static void check_render(const char *name, const dp_message *messages, size_t count,
                          const char *want)
 {
     dp_error err = { 0 };
     dp_chat_format format;
-    dp_buf out;
+    dp_prompt out;
 
-    dp_buf_init(&out, 1 << 16);
+    dp_prompt_init(&out, 1 << 16);
     CHECK(dp_chat_format_find(name, &format), "%s", name);
     CHECK(!strcmp(dp_chat_format_name(format), name), "%s", name);
-    CHECK_OK(dp_chat_render(format, messages, count, &out, &err), err);
-    CHECK(!strcmp(out.bytes, want), "%s:\n%s\nnot\n%s", name, out.bytes, want);
-    dp_buf_deinit(&out);
+    CHECK_OK(dp_chat_render(format, messages, count, false, &out, &err), err);
+    CHECK(!strcmp(out.text.bytes, want), "%s:\n%s\nnot\n%s", name, out.text.bytes, want);
+    dp_prompt_deinit(&out);
 }
 
 static void test_render(void **state)
 {
-    const dp_chat_message system_last = { "system", { "Be brief.", 9 } };
+    const dp_message system_last = { "system", "Be brief." };
 
     CHECK(DP_ARRAY_LEN(formats) == DP_CHAT_FORMAT_COUNT, "every format has a row");
     for (size_t i = 0; i < DP_ARRAY_LEN(formats); i++) {
@@ -93,22 +93,55 @@ static void test_render(void **state)
 
 static void test_refuses(void **state)
 {
-    const dp_chat_message bad[] = { { "user", { "Hi", 2 } }, { "narrator", { "So", 2 } } };
+    const dp_message bad[] = { { "user", "Hi" }, { "narrator", "So" } };
+    const dp_message call = { "assistant", NULL, .tool_calls = "[]" };
     dp_error err = { 0 };
-    dp_buf out;
+    dp_prompt out;
     dp_chat_format format;
 
-    dp_buf_init(&out, 1 << 16);
-    CHECK(dp_buf_text(&out, "kept") == DP_OK, "append");
-    CHECK(dp_chat_render(DP_CHAT_CHATML, bad, 2, &out, &err) == DP_E_INVALID, "an unknown role");
+    dp_prompt_init(&out, 1 << 16);
+    CHECK(dp_prompt_add(&out, dp_str_from("kept"), true) == DP_OK, "append");
+    CHECK(dp_chat_render(DP_CHAT_CHATML, bad, 2, false, &out, &err) == DP_E_INVALID,
+          "an unknown role");
     CHECK(strstr(err.text, "narrator"), "%s", err.text);
-    CHECK(!strcmp(out.bytes, "kept") && out.size == 4, "%s", out.bytes);
-    CHECK(dp_chat_render(DP_CHAT_FORMAT_COUNT, bad, 1, &out, &err) == DP_E_INVALID, "no format");
-    out.size_max = 8;
-    CHECK(dp_chat_render(DP_CHAT_CHATML, bad, 1, &out, &err) == DP_E_LIMIT, "a full buffer");
+    CHECK(!strcmp(out.text.bytes, "kept") && out.text.size == 4, "%s", out.text.bytes);
+    CHECK(dp_chat_render(DP_CHAT_FORMAT_COUNT, bad, 1, false, &out, &err) == DP_E_INVALID,
+          "no format");
+    CHECK(dp_chat_render(DP_CHAT_CHATML, &call, 1, false, &out, &err) == DP_E_UNSUPPORTED,
+          "a call");
+    out.text.size_max = 8;
+    CHECK(dp_chat_render(DP_CHAT_CHATML, bad, 1, false, &out, &err) == DP_E_LIMIT, "a full buffer");
     CHECK(!dp_chat_format_find("vicuna", &format), "an unknown name");
     CHECK(!strcmp(dp_chat_format_name(DP_CHAT_FORMAT_COUNT), "unknown"), "a name for none");
-    dp_buf_deinit(&out);
+    dp_prompt_deinit(&out);
+}
+
+/* Who wrote what, and an end without the assistant's beginning. */
+static void test_runs(void **state)
+{
+    static const struct {
+        size_t end;
+        bool is_trusted;
+    } want[] = { { 17, true }, { 19, false }, { 30, true } };
+    const dp_message hi = { "user", "Hi" };
+    dp_error err = { 0 };
+    dp_prompt out;
+
+    dp_prompt_init(&out, 1 << 16);
+    CHECK_OK(dp_chat_render(DP_CHAT_CHATML, &hi, 1, true, &out, &err), err);
+    CHECK(!strcmp(out.text.bytes, "<|im_start|>user\nHi<|im_end|>\n"), "%s", out.text.bytes);
+    CHECK(out.runs.count == DP_ARRAY_LEN(want), "%zu runs", out.runs.count);
+    for (size_t i = 0; i < DP_ARRAY_LEN(want); i++)
+        CHECK(out.runs.list[i].end == want[i].end &&
+                  out.runs.list[i].is_trusted == want[i].is_trusted,
+              "run %zu ends at %zu", i, out.runs.list[i].end);
+    dp_prompt_cut(&out, 18);
+    CHECK(out.runs.count == 2 && out.runs.list[1].end == 18, "cut inside a run");
+    dp_prompt_cut(&out, 17);
+    CHECK(out.runs.count == 1 && out.runs.list[0].end == 17, "cut at a border");
+    dp_prompt_cut(&out, 0);
+    CHECK(out.runs.count == 0 && out.text.bytes[0] == 0, "cut to nothing");
+    dp_prompt_deinit(&out);
 }
 
 static void test_detect(void **state)
@@ -152,15 +185,15 @@ static void test_survives_lack_of_memory(void **state)
     for (uint64_t n = 0; failed > 0; n++) {
         dp_error err = { 0 };
         dp_status st;
-        dp_buf out;
+        dp_prompt out;
 
-        dp_buf_init(&out, 1 << 16);
+        dp_prompt_init(&out, 1 << 16);
         dp_fault_arm(DP_FAULT_MEM, n, 1);
-        st = dp_chat_render(DP_CHAT_HARMONY, talk, DP_ARRAY_LEN(talk), &out, &err);
+        st = dp_chat_render(DP_CHAT_HARMONY, talk, DP_ARRAY_LEN(talk), false, &out, &err);
         failed = dp_fault_disarm(DP_FAULT_MEM);
         CHECK(st == (failed ? DP_E_NOMEM : DP_OK), "allocation %d: %d", (int)n, st);
-        CHECK(!failed || out.size == 0, "%zu bytes stayed", out.size);
-        dp_buf_deinit(&out);
+        CHECK(!failed || out.text.size == 0, "%zu bytes stayed", out.text.size);
+        dp_prompt_deinit(&out);
         dp_mem_stats_read(&stats);
         CHECK(stats.heap_blocks == 0, "allocation %d leaks", (int)n);
     }
@@ -171,6 +204,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_render),
         cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_runs),
         cmocka_unit_test(test_detect),
         cmocka_unit_test(test_survives_lack_of_memory),
     };

@@ -56,31 +56,37 @@ dp_status dp_specials_add(dp_specials *s, dp_str name, dp_token id, uint8_t kind
     return DP_OK;
 }
 
-/* The longest name at the beginning of text: its size, 0 for none. */
-static size_t match(const dp_specials *s, dp_str text, uint8_t kinds, dp_token *id)
+/* The longest name at the place `at`: its size, 0 for none. */
+static size_t match(const dp_specials *s, const dp_special_scope *scope, size_t at, dp_token *id)
 {
     uint32_t node = 0;
     size_t size = 0;
 
-    for (size_t i = 0; i < text.size; i++) {
-        node = dp_map_u64_get(&s->children, edge(node, text.bytes[i]));
+    for (size_t i = at; i < scope->text.size; i++) {
+        uint8_t kinds =
+            i < scope->trusted_end ? DP_SPECIAL_ALWAYS | DP_SPECIAL_TRUSTED : DP_SPECIAL_ALWAYS;
+
+        node = dp_map_u64_get(&s->children, edge(node, scope->text.bytes[i]));
         if (node == DP_MAP_NONE)
             break;
         if (s->nodes[node].kind & kinds) {
             *id = s->nodes[node].id;
-            size = i + 1;
+            size = i + 1 - at;
         }
     }
     return size;
 }
 
-bool dp_specials_find(const dp_specials *s, dp_str text, uint8_t kinds, size_t *at, size_t *size,
+bool dp_specials_find(const dp_specials *s, const dp_special_scope *scope, size_t *at, size_t *size,
                       dp_token *id)
 {
-    for (size_t i = 0; i < text.size; i++) {
-        if (!(s->first[(uint8_t)text.bytes[i]] & kinds))
+    for (size_t i = 0; i < scope->begin_end; i++) {
+        uint8_t kinds =
+            i < scope->trusted_end ? DP_SPECIAL_ALWAYS | DP_SPECIAL_TRUSTED : DP_SPECIAL_ALWAYS;
+
+        if (!(s->first[(uint8_t)scope->text.bytes[i]] & kinds))
             continue;
-        *size = match(s, (dp_str){ text.bytes + i, text.size - i }, kinds, id);
+        *size = match(s, scope, i, id);
         if (*size > 0) {
             *at = i;
             return true;

@@ -33,9 +33,16 @@ void dp_specials_deinit(dp_specials *s);
 /* An empty name is never found; of equal names the first stays. DP_E_NOMEM. */
 dp_status dp_specials_add(dp_specials *s, dp_str name, dp_token id, uint8_t kind);
 
-/* The first place in text where a name of one of `kinds` (bits) stands, and the
- * longest one there. False: none. */
-bool dp_specials_find(const dp_specials *s, dp_str text, uint8_t kinds, size_t *at, size_t *size,
+/* Where a search looks: at places of text [0, begin_end), for names of DP_SPECIAL_ALWAYS
+ * that end anywhere, and for those of DP_SPECIAL_TRUSTED that end at trusted_end or
+ * before it. */
+typedef struct dp_special_scope {
+    dp_str text;
+    size_t begin_end, trusted_end;
+} dp_special_scope;
+
+/* The first place where a name stands, and the longest one there. False: none. */
+bool dp_specials_find(const dp_specials *s, const dp_special_scope *scope, size_t *at, size_t *size,
                       dp_token *id);
 
 #endif

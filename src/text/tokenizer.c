@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/mem.h"
 #include "base/status.h"
 #include "text/tokenizer_impl.h"
@@ -365,41 +366,65 @@ dp_status dp_tokenizer_add_byte(const dp_tokenizer *t, char byte, dp_token_list 
     return id == DP_TOKEN_NONE ? DP_OK : dp_token_list_add(list, id);
 }
 
-/* Special tokens by name, and the family's tokens for the text between them. */
-static dp_status encode_text(const dp_tokenizer *t, dp_str text, uint8_t kinds,
+/* The first special token of text [from, size), run by run: names of control tokens
+ * count only where they lie in one trusted run. *run follows. */
+static bool find_special(const dp_tokenizer *t, const dp_runs *runs, dp_str text, size_t from,
+                         size_t *run, size_t *at, size_t *size, dp_token *id)
+{
+    for (; from < text.size; (*run)++) {
+        size_t end = runs->list[*run].end;
+        dp_special_scope scope = { { text.bytes + from, text.size - from }, 0, 0 };
+
+        if (end <= from)
+            continue;
+        scope.begin_end = end - from;
+        scope.trusted_end = runs->list[*run].is_trusted ? scope.begin_end : 0;
+        if (dp_specials_find(&t->specials, &scope, at, size, id)) {
+            *at += from;
+            return true;
+        }
+        from = end;
+    }
+    return false;
+}
+
+/* Special tokens by name, and the family's tokens for the text between them, which
+ * may be of several runs: where text came from does not change how it merges. */
+static dp_status encode_text(const dp_tokenizer *t, dp_str text, const dp_runs *runs,
                              dp_merge_scratch *scratch, dp_token_list *list)
 {
+    size_t from = 0, run = 0;
     dp_status st = DP_OK;
 
-    while (text.size > 0 && !st) {
+    while (from < text.size && !st) {
         dp_token special = DP_TOKEN_NONE;
         size_t at = text.size, size = 0;
 
-        dp_specials_find(&t->specials, text, kinds, &at, &size, &special);
-        if (at > 0)
-            st = t->family->encode(t, (dp_str){ text.bytes, at }, scratch, list);
+        find_special(t, runs, text, from, &run, &at, &size, &special);
+        if (at > from)
+            st = t->family->encode(t, (dp_str){ text.bytes + from, at - from }, scratch, list);
         if (!st && special != DP_TOKEN_NONE)
             st = dp_token_list_add(list, special);
-        text = (dp_str){ text.bytes + at + size, text.size - at - size };
+        from = at + size;
     }
     return st;
 }
 
-dp_status dp_tokenizer_encode(const dp_tokenizer *t, dp_str text, uint32_t flags,
-                              dp_token_list *list, dp_error *err)
+dp_status dp_tokenizer_encode_runs(const dp_tokenizer *t, dp_str text, const dp_runs *runs,
+                                   uint32_t flags, dp_token_list *list, dp_error *err)
 {
     dp_merge_scratch scratch = { 0 };
     size_t count = list->count;
-    uint8_t kinds = DP_SPECIAL_ALWAYS | (flags & DP_ENCODE_SPECIAL ? DP_SPECIAL_TRUSTED : 0);
     dp_status st = DP_OK;
 
     if (text.size > DP_ENCODE_SIZE_MAX)
         return dp_fail(err, DP_E_LIMIT, "tokenizer: %zu bytes of text, at most %zu", text.size,
                        (size_t)DP_ENCODE_SIZE_MAX);
+    DP_ASSERT(text.size == 0 || runs->list[runs->count - 1].end == text.size);
     if (flags & DP_ENCODE_ADD_BOS && dp_tokenizer_adds_bos(t))
         st = dp_token_list_add(list, t->bos);
     if (!st)
-        st = encode_text(t, text, kinds, &scratch, list);
+        st = encode_text(t, text, runs, &scratch, list);
     if (!st && flags & DP_ENCODE_ADD_BOS && t->adds_eos && t->eos != DP_TOKEN_NONE)
         st = dp_token_list_add(list, t->eos);
     if (st) {
@@ -408,4 +433,13 @@ dp_status dp_tokenizer_encode(const dp_tokenizer *t, dp_str text, uint32_t flags
     }
     dp_merge_scratch_deinit(&scratch);
     return st;
+}
+
+dp_status dp_tokenizer_encode(const dp_tokenizer *t, dp_str text, uint32_t flags,
+                              dp_token_list *list, dp_error *err)
+{
+    dp_run run = { text.size, flags & DP_ENCODE_SPECIAL };
+    dp_runs runs = { .list = &run, .count = 1 };
+
+    return dp_tokenizer_encode_runs(t, text, &runs, flags, list, err);
 }

@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/str.h"
 #include "doppler/vocab.h"
+#include "text/prompt.h"
 
 #define DP_TOKEN_NONE ((dp_token)-1)
 
@@ -88,6 +89,12 @@ dp_status dp_token_list_add(dp_token_list *list, dp_token id);
  * DP_E_NOMEM, DP_E_LIMIT. */
 dp_status dp_tokenizer_encode(const dp_tokenizer *t, dp_str text, uint32_t flags,
                               dp_token_list *list, dp_error *err);
+
+/* The same for text that is only partly trusted: names of control tokens become those
+ * tokens where a single trusted run holds them, and stay text elsewhere; DP_ENCODE_SPECIAL
+ * is not looked at. The runs cover the text. */
+dp_status dp_tokenizer_encode_runs(const dp_tokenizer *t, dp_str text, const dp_runs *runs,
+                                   uint32_t flags, dp_token_list *list, dp_error *err);
 
 /* Turns tokens into text piece by piece and never splits a UTF-8 character: what
  * is not complete yet is held back; what can never become valid comes out as it is. */

@@ -22,6 +22,7 @@ typedef struct chat {
     dp_options *options;
     dp_engine *engine;
     const dp_vocab *vocab;
+    dp_chat *format;
     dp_session *session;
     dp_editor *editor;
     dp_output *output;
@@ -43,7 +44,7 @@ static dp_status encode_what_fits(chat *c, dp_token **tokens, size_t *count, dp_
     dp_status st;
 
     for (;;) {
-        st = dp_conversation_encode(&c->conversation, c->vocab, tokens, count, err);
+        st = dp_conversation_encode(&c->conversation, c->format, tokens, count, err);
         if (st || *count <= context_max - context_max / 4 ||
             !dp_conversation_drop_oldest(&c->conversation))
             break;
@@ -288,6 +289,9 @@ static dp_status open_all(chat *c, dp_error *err)
     st = dp_load_vocab(&c->vocab, c->engine, c->args, err);
     if (st)
         return st;
+    st = dp_load_chat(&c->format, c->vocab, c->args, err);
+    if (st)
+        return st;
     st = dp_session_open(&c->session, c->engine, c->options, err);
     if (st)
         return st;
@@ -308,7 +312,7 @@ static int chat_main(const dp_args *args)
         goto done;
     if (dp_editor_is_terminal(c.editor))
         fprintf(stderr, "%s, format %s; /help lists commands\n", args->operands[0],
-                dp_vocab_chat_format(c.vocab));
+                dp_chat_name(c.format));
     st = converse(&c, &err);
     dp_engine_stats(c.engine, &stats);
     if (!c.output->error && !dp_args_flag(args, "quiet"))
@@ -316,6 +320,7 @@ static int chat_main(const dp_args *args)
 done:
     dp_editor_close(c.editor);
     dp_session_close(c.session);
+    dp_chat_close(c.format);
     dp_load_close(c.engine);
     dp_options_close(c.options);
     dp_conversation_deinit(&c.conversation);

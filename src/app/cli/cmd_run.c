@@ -56,19 +56,18 @@ static dp_status encode_prompt(run *r, const dp_vocab *vocab, dp_token **tokens,
 {
     const char *system = dp_args_text(r->args, "system");
     dp_message messages[2] = { { "system", system } };
-    size_t message_count = system ? 1 : 0, size;
-    char *text = NULL;
+    dp_chat_input input = { .messages = messages, .message_count = system ? 1 : 0 };
+    dp_chat *chat = NULL;
     dp_status st;
 
     if (!dp_args_flag(r->args, "chat"))
         return dp_vocab_encode(vocab, r->prompt, r->prompt_size,
                                DP_ENCODE_SPECIAL | DP_ENCODE_ADD_BOS, tokens, count, err);
-    messages[message_count++] = (dp_message){ "user", r->prompt };
-    st = dp_vocab_render_chat(vocab, NULL, messages, message_count, &text, &size, err);
+    messages[input.message_count++] = (dp_message){ "user", r->prompt };
+    st = dp_load_chat(&chat, vocab, r->args, err);
     if (!st)
-        st = dp_vocab_encode(vocab, text, size, DP_ENCODE_SPECIAL | DP_ENCODE_ADD_BOS, tokens,
-                             count, err);
-    dp_text_free(text);
+        st = dp_chat_tokens(chat, &input, tokens, count, err);
+    dp_chat_close(chat);
     return st;
 }
 

@@ -71,7 +71,7 @@ static dp_status insert(dp_conversation *c, size_t at, const char *role, const c
 
 static void remove_at(dp_conversation *c, size_t at)
 {
-    dp_free((char *)c->messages[at].text); /* made by insert */
+    dp_free((char *)c->messages[at].content); /* made by insert */
     c->count--;
     memmove(c->messages + at, c->messages + at + 1, (c->count - at) * sizeof *c->messages);
 }
@@ -111,21 +111,12 @@ bool dp_conversation_drop_oldest(dp_conversation *c)
     return true;
 }
 
-dp_status dp_conversation_encode(const dp_conversation *c, const dp_vocab *vocab, dp_token **tokens,
+dp_status dp_conversation_encode(const dp_conversation *c, const dp_chat *chat, dp_token **tokens,
                                  size_t *count, dp_error *err)
 {
-    char *text = NULL;
-    size_t size;
-    dp_status st;
+    dp_chat_input input = { .messages = c->messages, .message_count = c->count };
 
-    *tokens = NULL;
-    *count = 0;
-    st = dp_vocab_render_chat(vocab, NULL, c->messages, c->count, &text, &size, err);
-    if (!st)
-        st = dp_vocab_encode(vocab, text, size, DP_ENCODE_SPECIAL | DP_ENCODE_ADD_BOS, tokens,
-                             count, err);
-    dp_text_free(text);
-    return st;
+    return dp_chat_tokens(chat, &input, tokens, count, err);
 }
 
 static json_t *to_json(const dp_conversation *c, const char *model)
@@ -140,7 +131,7 @@ static json_t *to_json(const dp_conversation *c, const char *model)
 
         is_ok = row && !json_object_set_new(row, "role", json_string(message->role)) &&
                 !json_object_set_new(row, "content",
-                                     dp_json_text(message->text, strlen(message->text))) &&
+                                     dp_json_text(message->content, strlen(message->content))) &&
                 !json_array_append(list, row);
         json_decref(row);
     }

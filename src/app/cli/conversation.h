@@ -10,13 +10,13 @@
 #define DP_APP_CLI_CONVERSATION_H
 
 #include "base/base.h"
-#include "doppler/vocab.h"
+#include "doppler/chat.h"
 
 #define DP_CONVERSATION_MESSAGES_MAX 65536              /* a day of typing */
 #define DP_CONVERSATION_TEXT_MAX     ((size_t)64 << 20) /* one message: a long file pasted */
 
 typedef struct dp_conversation {
-    dp_message *messages; /* [count]; texts are owned here */
+    dp_message *messages; /* [count]; contents are owned here */
     size_t count, capacity;
 } dp_conversation;
 
@@ -34,9 +34,9 @@ void dp_conversation_drop_last(dp_conversation *c);
 /* Forgets the oldest question and its answer; false when only the newest message is left. */
 bool dp_conversation_drop_oldest(dp_conversation *c);
 
-/* The prompt of the conversation in the vocabulary's format. *tokens is owned:
+/* The prompt of the conversation. *tokens is owned:
  * dp_tokens_free. */
-dp_status dp_conversation_encode(const dp_conversation *c, const dp_vocab *vocab, dp_token **tokens,
+dp_status dp_conversation_encode(const dp_conversation *c, const dp_chat *chat, dp_token **tokens,
                                  size_t *count, dp_error *err);
 
 /* Writes {"model", "messages": [{"role", "content"}]} to path. */

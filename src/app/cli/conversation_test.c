@@ -14,7 +14,7 @@ static const char *picture(const dp_conversation *c)
     text[0] = 0;
     for (size_t i = 0; i < c->count; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s%c:%s", i ? " " : "",
-                                 c->messages[i].role[0], c->messages[i].text);
+                                 c->messages[i].role[0], c->messages[i].content);
     return text;
 }
 
