@@ -84,6 +84,13 @@ static void op_swiglu(const dp_kernels *t, float *out, const float *x, const flo
     t->swiglu(out, x, y, n);
 }
 
+/* Up is within +-1 and gate up to the scale: the limits cut both. */
+static void op_swiglu_clamped(const dp_kernels *t, float *out, const float *x, const float *y,
+                              size_t n)
+{
+    t->swiglu_clamped(out, x, y, n, 1.702f, 0.75f);
+}
+
 static void op_add(const dp_kernels *t, float *out, const float *x, const float *y, size_t n)
 {
     t->add(out, y, n);
@@ -107,11 +114,18 @@ static const struct {
     op_fn op;
     float scale;
 } ops[] = {
-    { "rmsnorm", op_rmsnorm, 3.0f }, { "rmsnorm in place", op_rmsnorm_in_place, 1e-3f },
-    { "exp", op_exp, 100.0f },       { "softmax", op_softmax, 20.0f },
-    { "swiglu", op_swiglu, 12.0f },  { "swiglu far", op_swiglu, 120.0f },
-    { "add", op_add, 1.0f },         { "add scaled", op_add_scaled, 1.0f },
-    { "f16", op_f16, 70000.0f },     { "f16 small", op_f16, 1e-4f },
+    { "rmsnorm", op_rmsnorm, 3.0f },
+    { "rmsnorm in place", op_rmsnorm_in_place, 1e-3f },
+    { "exp", op_exp, 100.0f },
+    { "softmax", op_softmax, 20.0f },
+    { "swiglu", op_swiglu, 12.0f },
+    { "swiglu far", op_swiglu, 120.0f },
+    { "swiglu clamped", op_swiglu_clamped, 2.0f },
+    { "swiglu clamped far", op_swiglu_clamped, 99.0f },
+    { "add", op_add, 1.0f },
+    { "add scaled", op_add_scaled, 1.0f },
+    { "f16", op_f16, 70000.0f },
+    { "f16 small", op_f16, 1e-4f },
 };
 
 /* Past n both outputs hold the same guard, so a store too far is seen too. */
@@ -268,6 +282,29 @@ static void test_formulas(void **state)
         CHECK(fabs(out[i] - want) <= 5e-7 * fabs(want) + 1e-37, "swiglu %d: %g, not %g", i, out[i],
               want);
     }
+    dp_kernels_ref.swiglu_clamped(out, x, g, N, 1.5f, 0.5f);
+    for (int i = 0; i < N; i++) {
+        double a = fmin(x[i], 0.5), b = fmax(fmin(g[i], 0.5), -0.5);
+        double want = a / (1 + exp(-1.5 * a)) * (b + 1);
+        CHECK(fabs(out[i] - want) <= 7e-7 * fabs(want) + 1e-37, "swiglu clamped %d: %g, not %g", i,
+              out[i], want);
+    }
+}
+
+/* What is not a number stays visible. */
+static void test_clamped_nan(void **state)
+{
+    const float x[3] = { NAN, 1, NAN }, y[3] = { 1, NAN, NAN };
+
+    for (size_t i = 0; dp_kernels_all[i]; i++) {
+        float out[3];
+
+        if (!dp_kernels_all[i]->usable())
+            continue;
+        dp_kernels_all[i]->swiglu_clamped(out, x, y, 3, 1.702f, 7);
+        CHECK(isnan(out[0]) && isnan(out[1]) && isnan(out[2]), "%s: %g %g %g",
+              dp_kernels_all[i]->name, out[0], out[1], out[2]);
+    }
 }
 
 static void test_rope_formula(void **state)
@@ -398,11 +435,11 @@ static void test_other_scalars(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tables),        cmocka_unit_test(test_rope_tables),
-        cmocka_unit_test(test_exp),           cmocka_unit_test(test_exp_bounds),
-        cmocka_unit_test(test_formulas),      cmocka_unit_test(test_rope_formula),
-        cmocka_unit_test(test_f16),           cmocka_unit_test(test_f16_tables),
-        cmocka_unit_test(test_other_scalars),
+        cmocka_unit_test(test_tables),      cmocka_unit_test(test_rope_tables),
+        cmocka_unit_test(test_exp),         cmocka_unit_test(test_exp_bounds),
+        cmocka_unit_test(test_formulas),    cmocka_unit_test(test_rope_formula),
+        cmocka_unit_test(test_f16),         cmocka_unit_test(test_f16_tables),
+        cmocka_unit_test(test_clamped_nan), cmocka_unit_test(test_other_scalars),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -142,6 +142,12 @@ typedef struct dp_kernels {
     /* out[i] = (g[i] / (1 + exp(-g[i]))) * u[i]. Shazeer 2020, arXiv:2002.05202, eq. 6. */
     void (*swiglu)(float *out, const float *g, const float *u, size_t n);
 
+    /* a = min(g[i], limit), b = min(max(u[i], -limit), limit),
+     * out[i] = (a / (1 + exp(-(alpha * a)))) * (b + 1). OpenAI 2025, arXiv:2508.10925 (gpt-oss:
+     * alpha 1.702, limit 7). */
+    void (*swiglu_clamped)(float *out, const float *g, const float *u, size_t n, float alpha,
+                           float limit);
+
     void (*add)(float *out, const float *x, size_t n);                 /* out += x */
     void (*add_scaled)(float *out, const float *x, float s, size_t n); /* out = fma(s, x, out) */
 

@@ -61,6 +61,8 @@ DP_MATMUL_QUANT_TYPES(DP_MATMUL_DECLARE, avx512vnni)
     void dp_exp_##set(float *out, const float *x, size_t n);                                       \
     void dp_softmax_##set(float *x, size_t n);                                                     \
     void dp_swiglu_##set(float *out, const float *g, const float *u, size_t n);                    \
+    void dp_swiglu_clamped_##set(float *out, const float *g, const float *u, size_t n,             \
+                                 float alpha, float limit);                                        \
     void dp_add_##set(float *out, const float *x, size_t n);                                       \
     void dp_add_scaled_##set(float *out, const float *x, float s, size_t n);                       \
     void dp_f16_from_f32_##set(uint16_t *out, const float *x, size_t n);                           \

@@ -64,6 +64,18 @@ void dp_swiglu_ref(float *out, const float *g, const float *u, size_t n)
         out[i] = (g[i] / (1.0f + dp_exp_poly(-g[i]))) * u[i];
 }
 
+void dp_swiglu_clamped_ref(float *out, const float *g, const float *u, size_t n, float alpha,
+                           float limit)
+{
+    for (size_t i = 0; i < n; i++) {
+        float a = g[i] > limit ? limit : g[i];
+        float b = u[i] < -limit ? -limit : u[i];
+
+        b = b > limit ? limit : b;
+        out[i] = (a / (1.0f + dp_exp_poly(-(alpha * a)))) * (b + 1.0f);
+    }
+}
+
 void dp_add_ref(float *out, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)

@@ -137,6 +137,23 @@ void dp_swiglu_avx2(float *out, const float *g, const float *u, size_t n)
     }
 }
 
+void dp_swiglu_clamped_avx2(float *out, const float *g, const float *u, size_t n, float alpha,
+                            float limit)
+{
+    const __m256 one = _mm256_set1_ps(1.0f);
+    const __m256 most = _mm256_set1_ps(limit), least = _mm256_set1_ps(-limit);
+    const __m256 minus_alpha = _mm256_set1_ps(-alpha);
+
+    for (size_t i = 0; i < n; i += 8) { /* the value second: a NaN passes */
+        __m256 a = _mm256_min_ps(most, load8(g, i, n));
+        __m256 b = _mm256_min_ps(most, _mm256_max_ps(least, load8(u, i, n)));
+        __m256 e = exp8(_mm256_mul_ps(minus_alpha, a));
+
+        a = _mm256_div_ps(a, _mm256_add_ps(one, e));
+        store8(out, i, n, _mm256_mul_ps(a, _mm256_add_ps(b, one)));
+    }
+}
+
 void dp_add_avx2(float *out, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i += 8)

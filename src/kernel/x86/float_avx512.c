@@ -123,6 +123,25 @@ void dp_swiglu_avx512(float *out, const float *g, const float *u, size_t n)
     }
 }
 
+void dp_swiglu_clamped_avx512(float *out, const float *g, const float *u, size_t n, float alpha,
+                              float limit)
+{
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __m512 most = _mm512_set1_ps(limit), least = _mm512_set1_ps(-limit);
+    const __m512 minus_alpha = _mm512_set1_ps(-alpha);
+
+    for (size_t i = 0; i < n; i += 16) { /* the value second: a NaN passes */
+        __mmask16 lanes = first_lanes(n - i);
+        __m512 a = _mm512_min_ps(most, _mm512_maskz_loadu_ps(lanes, g + i));
+        __m512 b = _mm512_max_ps(least, _mm512_maskz_loadu_ps(lanes, u + i));
+        __m512 e = exp16(_mm512_mul_ps(minus_alpha, a));
+
+        b = _mm512_add_ps(_mm512_min_ps(most, b), one);
+        a = _mm512_div_ps(a, _mm512_add_ps(one, e));
+        _mm512_mask_storeu_ps(out + i, lanes, _mm512_mul_ps(a, b));
+    }
+}
+
 void dp_add_avx512(float *out, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i += 16) {
