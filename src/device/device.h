@@ -166,6 +166,9 @@ typedef struct dp_device_ops {
     void (*attention)(dp_device *d, const dp_op_attention *op);
     void (*route)(dp_device *d, const dp_op_route *op);
     void (*swiglu)(dp_device *d, float *out, const float *gate, const float *up, size_t n);
+    /* Gate at most `limit`, up within +-limit: out = gate sigmoid(alpha gate) (up + 1). */
+    void (*swiglu_clamped)(dp_device *d, float *out, const float *gate, const float *up, size_t n,
+                           float alpha, float limit);
     void (*add)(dp_device *d, float *out, const float *x, size_t n); /* out += x */
     void (*mix)(dp_device *d, const dp_op_mix *op);
     void (*close)(dp_device *d);

@@ -53,6 +53,7 @@ dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_opti
 
     if (st)
         return st;
+    e->model->yarn_rounding = (dp_yarn_rounding)dp_options_choice(options, DP_OPT_YARN_ROUNDING);
     for (size_t i = 0; i < dp_gguf_tensor_count(gguf); i++)
         e->model_bytes += dp_gguf_tensor(gguf, i)->size;
     st = dp_vocab_from_gguf(&e->vocab, gguf, err);

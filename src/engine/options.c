@@ -35,6 +35,10 @@ static const dp_option table[] = {
     [DP_OPT_KERNELS] = { "kernels", "compute", DP_OPTION_CHOICE, "", 0, 0, "auto",
                          "auto|ref|x86.avx2|x86.avx512|x86.avx512vnni",
                          "instruction set; all give the same bits" },
+    [DP_OPT_YARN_ROUNDING] = { "yarn-rounding", "compute", DP_OPTION_CHOICE, "", 0, 0, "auto",
+                               "auto|on|off",
+                               "round the range of positions' speeds that YaRN blends to whole "
+                               "pairs: auto does as the model's authors do, on as llama.cpp does" },
     [DP_OPT_TEMP] = { "temp", "sampling", DP_OPTION_REAL, "", 0, 100, "0.8", NULL,
                       "temperature; 0 always takes the most probable token" },
     [DP_OPT_TOP_K] = { "top-k", "sampling", DP_OPTION_COUNT, "N", 0, 16777216, "40", NULL,

@@ -20,6 +20,7 @@ typedef enum dp_option_id {
     DP_OPT_THREADS,
     DP_OPT_BATCH,
     DP_OPT_KERNELS,
+    DP_OPT_YARN_ROUNDING,
     DP_OPT_TEMP,
     DP_OPT_TOP_K,
     DP_OPT_TOP_P,

@@ -13,6 +13,8 @@ struct dp_step;
 struct dp_arch {
     const char *name; /* general.architecture */
     dp_rope_style rope_style;
+    bool keeps_yarn_range;            /* YaRN's correction range is not rounded to whole pairs */
+    float swiglu_alpha, swiglu_limit; /* of the clamped activation; 0: plain SwiGLU */
     /* Binds every tensor of every layer (the embedding, final norm and head are
      * the model's own); refuses dimensions the family doesn't know. Failures
      * are in the binder. */
@@ -24,6 +26,7 @@ struct dp_arch {
 const dp_arch *dp_arch_find(const char *name); /* NULL: not supported */
 extern const dp_arch *const dp_arch_all[];     /* NULL-terminated */
 
+extern const dp_arch dp_arch_gpt_oss;
 extern const dp_arch dp_arch_llama;
 extern const dp_arch dp_arch_qwen3, dp_arch_qwen3moe;
 

@@ -6,8 +6,8 @@
 
 static void llama_bind(dp_model *m, dp_binder *b)
 {
-    dp_bind_softmax_routing(m, b);
-    dp_bind_standard_layers(m, b, false);
+    dp_bind_routing(m, b, DP_GATING_SOFTMAX);
+    dp_bind_standard_layers(m, b, 0);
 }
 
 const dp_arch dp_arch_llama = {

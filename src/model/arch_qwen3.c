@@ -11,15 +11,15 @@ static void qwen3_bind(dp_model *m, dp_binder *b)
         b->status =
             dp_fail(b->err, DP_E_UNSUPPORTED,
                     "key qwen3.expert_count: %u, this architecture has none", m->hp.expert_count);
-    dp_bind_standard_layers(m, b, true);
+    dp_bind_standard_layers(m, b, DP_LAYER_HEAD_NORMS);
 }
 
 static void qwen3moe_bind(dp_model *m, dp_binder *b)
 {
     if (m->hp.expert_count == 0)
         b->status = dp_fail(b->err, DP_E_NOTFOUND, "key qwen3moe.expert_count: missing or 0");
-    dp_bind_softmax_routing(m, b);
-    dp_bind_standard_layers(m, b, true);
+    dp_bind_routing(m, b, DP_GATING_SOFTMAX);
+    dp_bind_standard_layers(m, b, DP_LAYER_HEAD_NORMS);
 }
 
 const dp_arch dp_arch_qwen3 = {

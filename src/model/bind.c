@@ -210,6 +210,24 @@ void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, cons
         fill_weight(b, out, t, rows, k);
 }
 
+void dp_bind_row(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t row,
+                 uint32_t rows, uint32_t k)
+{
+    char name[DP_GGUF_NAME_MAX];
+    const dp_tensor *t;
+
+    *out = (dp_weight){ .page = DP_PAGE_NONE };
+    if (b->status)
+        return;
+    snprintf(name, sizeof name, format, layer);
+    t = find(b, name);
+    if (!t)
+        b->status = dp_fail(b->err, DP_E_NOTFOUND, "tensor %s: missing from the file", name);
+    else if (check(b, t, k, rows, 1, DP_BIND_F32) &&
+             add_part(b, t, row * (t->size / rows), t->size / rows))
+        fill_weight(b, out, t, 1, k);
+}
+
 void dp_bind_table(dp_binder *b, dp_table *out, const char *name, uint32_t rows, uint32_t k,
                    uint64_t page_bytes)
 {

@@ -75,6 +75,9 @@ void dp_bind_weight(dp_binder *b, dp_weight *out, const char *format, uint32_t l
 void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, const char *each_format,
                     uint32_t layer, uint32_t expert, uint32_t expert_count, uint32_t rows,
                     uint32_t k);
+/* Row `row` of a matrix {k, rows} of floats, as a vector: an expert's bias. */
+void dp_bind_row(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t row,
+                 uint32_t rows, uint32_t k);
 /* Cuts a tall matrix into pages of about page_bytes. */
 void dp_bind_table(dp_binder *b, dp_table *out, const char *name, uint32_t rows, uint32_t k,
                    uint64_t page_bytes);

@@ -55,9 +55,10 @@ static void rotate(dp_step *step, float *x, uint32_t heads)
     step->device->ops->rope(step->device, &op);
 }
 
-static void store_and_attend(dp_step *step, uint32_t layer)
+static void store_and_attend(dp_step *step, uint32_t layer, const dp_lease *lease)
 {
     const dp_hparams *hp = &step->model->hp;
+    const dp_layer *w = &step->model->layers[layer];
     uint32_t heads = hp->head_count[layer], kv_heads = hp->kv_head_count[layer];
     dp_op_kv_store store = {
         .k = step->k,
@@ -82,7 +83,8 @@ static void store_and_attend(dp_step *step, uint32_t layer)
         .key_dim = hp->key_dim,
         .value_dim = hp->value_dim,
         .scale = 1.0f / sqrtf((float)hp->key_dim),
-        .window = hp->sliding_window,
+        .window = w->window,
+        .sinks = dp_weight_f32(&w->sinks, lease),
         .kv = step->kv,
         .position = step->position,
     };
@@ -111,7 +113,7 @@ void dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease)
     norm_heads(step, step->k, m->hp.kv_head_count[layer], dp_weight_f32(&w->k_norm, lease));
     rotate(step, step->q, m->hp.head_count[layer]);
     rotate(step, step->k, m->hp.kv_head_count[layer]);
-    store_and_attend(step, layer);
+    store_and_attend(step, layer, lease);
     step->device->ops->matmul(step->device, &output);
     step->device->ops->add(step->device, step->x, step->h, (size_t)step->count * m->hp.embed_dim);
 }

@@ -76,11 +76,8 @@ static void group_by_expert(dp_step *step)
 static void run_expert(dp_step *step, const dp_layer *layer, uint32_t expert, const dp_lease *lease)
 {
     uint32_t first = step->expert_begin[expert];
-    dp_mat gate = dp_weight_mat(&layer->gate, lease);
-    dp_mat up = dp_weight_mat(&layer->up, lease);
-    dp_mat down = dp_weight_mat(&layer->down, lease);
 
-    dp_block_swiglu(step, &gate, &up, &down, step->group_token + first,
+    dp_block_swiglu(step, &layer->ffn, lease, step->group_token + first,
                     step->expert_begin[expert + 1] - first,
                     step->expert_out + (size_t)first * step->model->hp.embed_dim);
 }

@@ -71,20 +71,30 @@ void dp_block_ffn(dp_step *step, const dp_layer *layer, const dp_lease *lease);
  * is released as soon as the router's weights were used, always. */
 dp_status dp_block_moe(dp_step *step, const dp_layer *layer, dp_lease *lease, dp_error *err);
 
-/* Writes swiglu's product of the given matrices for `tokens` rows of h into y
- * [tokens][D]: x_rows picks the rows (NULL: in order). */
-void dp_block_swiglu(dp_step *step, const dp_mat *gate, const dp_mat *up, const dp_mat *down,
-                     const uint32_t *x_rows, uint32_t tokens, float *y);
+/* Writes the feed-forward of `tokens` rows of h, with the family's activation, into y
+ * [tokens][D]: x_rows picks the rows (NULL: in order). lease: of the page w lies on. */
+void dp_block_swiglu(dp_step *step, const dp_ffn *w, const dp_lease *lease, const uint32_t *x_rows,
+                     uint32_t tokens, float *y);
 
 /* ---- the layer most families share (standard_layer.c) ---- */
 
-/* Binds every layer: attention (biases are optional; norms over heads if
- * has_qk_norm), then a dense feed-forward or, with experts, a mixture. */
-void dp_bind_standard_layers(dp_model *m, dp_binder *b, bool has_qk_norm);
-/* Families whose files leave routing to the architecture: softmax over all
- * experts, the chosen weights renormalised (arXiv:2401.04088, §2.1). Keys that say
- * otherwise are refused. */
-void dp_bind_softmax_routing(dp_model *m, dp_binder *b);
+/* What a family's layers have beyond llama's. */
+enum {
+    DP_LAYER_HEAD_NORMS = 1, /* over each head of q and k */
+    DP_LAYER_BIASES = 2,     /* of all products; without it those of attention are optional */
+    DP_LAYER_SINKS = 4,
+    DP_LAYER_POST_ATTENTION_NORM = 8 /* what the norm before the feed-forward is called */
+};
+
+/* Binds every layer: attention, then a dense feed-forward or, with experts, a mixture. */
+void dp_bind_standard_layers(dp_model *m, dp_binder *b, unsigned traits);
+/* Its parts, for families that share some: the experts of layer l, one page each, and
+ * its dense feed-forward, a page too. */
+void dp_bind_experts(dp_model *m, dp_binder *b, uint32_t l, unsigned traits);
+void dp_bind_dense(dp_model *m, dp_binder *b, uint32_t l);
+/* Families whose files leave routing to the architecture, which is `gating`. Keys
+ * that say otherwise are refused. Softmax: the chosen weights are renormalised. */
+void dp_bind_routing(dp_model *m, dp_binder *b, dp_gating gating);
 /* dp_arch.layer of these families. */
 dp_status dp_standard_layer(dp_step *step, uint32_t layer, dp_error *err);
 

@@ -63,6 +63,8 @@ dp_status dp_model_open(dp_model **out, const dp_gguf *gguf, dp_error *err)
     }
     /* Absent until bound: every page number is DP_PAGE_NONE. */
     memset(m->layers, 0xff, m->hp.layer_count * sizeof *m->layers);
+    for (uint32_t l = 0; l < m->hp.layer_count; l++)
+        m->layers[l].window = m->hp.sliding_window;
     st = dp_binder_init(&b, gguf, &m->pages, err);
     if (st)
         goto done;
@@ -116,12 +118,14 @@ dp_status dp_model_register(const dp_model *model, dp_tier *tier, dp_error *err)
 
 dp_status dp_model_prepare(dp_model *model, dp_tier *tier, dp_error *err)
 {
+    bool rounds = model->yarn_rounding == DP_YARN_AUTO ? !model->arch->keeps_yarn_range
+                                                       : model->yarn_rounding == DP_YARN_ON;
     dp_lease lease;
     dp_status st = dp_tier_acquire(tier, model->globals_page, &lease, PREPARE_TIMEOUT_NS, err);
 
     if (st)
         return st;
-    dp_rope_init(&model->rope, &model->hp, dp_weight_f32(&model->rope_divisors, &lease), true);
+    dp_rope_init(&model->rope, &model->hp, dp_weight_f32(&model->rope_divisors, &lease), rounds);
     dp_tier_release(tier, &lease);
     return DP_OK;
 }

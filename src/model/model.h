@@ -14,6 +14,12 @@
 
 typedef struct dp_arch dp_arch;
 
+/* W_down act(W_gate h, W_up h), each product with a bias where there is one. */
+typedef struct dp_ffn {
+    dp_weight gate, up, down;                /* [ff][embed], [ff][embed], [embed][ff] */
+    dp_weight gate_bias, up_bias, down_bias; /* [ff], [ff], [embed] */
+} dp_ffn;
+
 /* The weights of one layer. What a family does not have is absent
  * (page == DP_PAGE_NONE, expert_first == DP_PAGE_NONE). */
 typedef struct dp_layer {
@@ -22,14 +28,23 @@ typedef struct dp_layer {
     dp_weight q, k, v, o; /* [heads * key_dim][embed] ... [embed][heads * value_dim] */
     dp_weight q_bias, k_bias, v_bias, o_bias;
     dp_weight q_norm, k_norm; /* [key_dim], over each head */
+    dp_weight sinks;          /* [heads]: logits of a weightless key */
+    uint32_t window;          /* last positions a token sees; 0: all */
     dp_weight ffn_norm;
-    dp_weight router;         /* [experts][embed] */
-    dp_weight router_bias;    /* [experts]: added to the logits */
-    dp_weight select_bias;    /* [experts]: added to the scores to choose by, not to weigh by */
-    dp_page_id ffn_page;      /* dense feed-forward, DP_PAGE_NONE in a mixture */
-    dp_weight gate, up, down; /* dense, or any expert: pages expert_first + e are alike */
+    dp_weight router;      /* [experts][embed] */
+    dp_weight router_bias; /* [experts]: added to the logits */
+    dp_weight select_bias; /* [experts]: added to the scores to choose by, not to weigh by */
+    dp_page_id ffn_page;   /* dense feed-forward, DP_PAGE_NONE in a mixture */
+    dp_ffn ffn;            /* dense, or any expert: pages expert_first + e are alike */
     dp_page_id expert_first;
 } dp_layer;
+
+/* Whether YaRN's correction range is rounded outward to whole pairs. */
+typedef enum dp_yarn_rounding {
+    DP_YARN_AUTO, /* as the family's authors do */
+    DP_YARN_ON,   /* as llama.cpp does for every family */
+    DP_YARN_OFF
+} dp_yarn_rounding;
 
 typedef struct dp_model {
     dp_hparams hp;
@@ -40,6 +55,7 @@ typedef struct dp_model {
     dp_weight output_norm, rope_divisors;
     dp_table embed, head; /* the same pages when the head is tied */
     bool is_tied;
+    dp_yarn_rounding yarn_rounding; /* may be set until dp_model_prepare reads it */
     dp_rope rope;
 } dp_model;
 

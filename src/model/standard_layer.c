@@ -1,10 +1,11 @@
 /* The layer most families share: norm, attention with grouped heads, norm, then a
- * SwiGLU feed-forward or a mixture of them. Files of one family differ from
- * another's in what is optional here. */
+ * SwiGLU feed-forward or a mixture of them. Families differ in traits. */
+#include <string.h>
+
 #include "base/status.h"
 #include "model/blocks.h"
 
-static void bind_attention(dp_model *m, dp_binder *b, uint32_t l, bool has_qk_norm)
+static void bind_attention(dp_model *m, dp_binder *b, uint32_t l, unsigned traits)
 {
     const dp_hparams *hp = &m->hp;
     dp_layer *w = &m->layers[l];
@@ -12,7 +13,8 @@ static void bind_attention(dp_model *m, dp_binder *b, uint32_t l, bool has_qk_no
     uint32_t k_rows = hp->kv_head_count[l] * hp->key_dim;
     uint32_t v_rows = hp->kv_head_count[l] * hp->value_dim;
     uint32_t o_cols = hp->head_count[l] * hp->value_dim;
-    unsigned bias = DP_BIND_F32 | DP_BIND_OPTIONAL;
+    unsigned bias = DP_BIND_F32 | (traits & DP_LAYER_BIASES ? 0 : DP_BIND_OPTIONAL);
+    bool is_after = traits & DP_LAYER_POST_ATTENTION_NORM;
 
     dp_bind_weight(b, &w->attn_norm, "blk.%u.attn_norm.weight", l, 0, hp->embed_dim, DP_BIND_F32);
     dp_bind_weight(b, &w->q, "blk.%u.attn_q.weight", l, q_rows, hp->embed_dim, 0);
@@ -23,22 +25,27 @@ static void bind_attention(dp_model *m, dp_binder *b, uint32_t l, bool has_qk_no
     dp_bind_weight(b, &w->k_bias, "blk.%u.attn_k.bias", l, 0, k_rows, bias);
     dp_bind_weight(b, &w->v_bias, "blk.%u.attn_v.bias", l, 0, v_rows, bias);
     dp_bind_weight(b, &w->o_bias, "blk.%u.attn_output.bias", l, 0, hp->embed_dim, bias);
-    if (has_qk_norm) {
+    if (traits & DP_LAYER_HEAD_NORMS) {
         dp_bind_weight(b, &w->q_norm, "blk.%u.attn_q_norm.weight", l, 0, hp->key_dim, DP_BIND_F32);
         dp_bind_weight(b, &w->k_norm, "blk.%u.attn_k_norm.weight", l, 0, hp->key_dim, DP_BIND_F32);
     }
-    dp_bind_weight(b, &w->ffn_norm, "blk.%u.ffn_norm.weight", l, 0, hp->embed_dim, DP_BIND_F32);
+    if (traits & DP_LAYER_SINKS)
+        dp_bind_weight(b, &w->sinks, "blk.%u.attn_sinks.weight", l, 0, hp->head_count[l],
+                       DP_BIND_F32);
+    dp_bind_weight(b, &w->ffn_norm,
+                   is_after ? "blk.%u.post_attention_norm.weight" : "blk.%u.ffn_norm.weight", l, 0,
+                   hp->embed_dim, DP_BIND_F32);
 }
 
-static void bind_dense(dp_model *m, dp_binder *b, uint32_t l)
+void dp_bind_dense(dp_model *m, dp_binder *b, uint32_t l)
 {
     uint32_t dim = m->hp.embed_dim, ff = m->hp.ff_dim[l];
     dp_layer *w = &m->layers[l];
 
     w->ffn_page = dp_bind_page(b, DP_PAGE_ALWAYS, l, 1);
-    dp_bind_weight(b, &w->gate, "blk.%u.ffn_gate.weight", l, ff, dim, 0);
-    dp_bind_weight(b, &w->up, "blk.%u.ffn_up.weight", l, ff, dim, 0);
-    dp_bind_weight(b, &w->down, "blk.%u.ffn_down.weight", l, dim, ff, 0);
+    dp_bind_weight(b, &w->ffn.gate, "blk.%u.ffn_gate.weight", l, ff, dim, 0);
+    dp_bind_weight(b, &w->ffn.up, "blk.%u.ffn_up.weight", l, ff, dim, 0);
+    dp_bind_weight(b, &w->ffn.down, "blk.%u.ffn_down.weight", l, dim, ff, 0);
 }
 
 /* Experts of a layer are bound alike: a page's matrices differ in place only. */
@@ -51,36 +58,46 @@ static void check_alike(dp_binder *b, const dp_weight *first, const dp_weight *w
                     layer, expert, dp_dtype_get(w->dtype)->name, dp_dtype_get(first->dtype)->name);
 }
 
-static void bind_experts(dp_model *m, dp_binder *b, uint32_t l)
+static void bind_expert(dp_ffn *out, const dp_hparams *hp, dp_binder *b, uint32_t l, uint32_t e,
+                        unsigned traits)
 {
-    const dp_hparams *hp = &m->hp;
     uint32_t dim = hp->embed_dim, ff = hp->expert_ff_dim, n = hp->expert_count;
+
+    memset(out, 0xff, sizeof *out); /* absent, as in dp_model_open */
+    /* Read in this order: gate and up are needed first. */
+    dp_bind_expert(b, &out->gate, "blk.%u.ffn_gate_exps.weight", "blk.%u.ffn_gate.%u.weight", l, e,
+                   n, ff, dim);
+    dp_bind_expert(b, &out->up, "blk.%u.ffn_up_exps.weight", "blk.%u.ffn_up.%u.weight", l, e, n, ff,
+                   dim);
+    if (traits & DP_LAYER_BIASES) {
+        dp_bind_row(b, &out->gate_bias, "blk.%u.ffn_gate_exps.bias", l, e, n, ff);
+        dp_bind_row(b, &out->up_bias, "blk.%u.ffn_up_exps.bias", l, e, n, ff);
+        dp_bind_row(b, &out->down_bias, "blk.%u.ffn_down_exps.bias", l, e, n, dim);
+    }
+    dp_bind_expert(b, &out->down, "blk.%u.ffn_down_exps.weight", "blk.%u.ffn_down.%u.weight", l, e,
+                   n, dim, ff);
+}
+
+void dp_bind_experts(dp_model *m, dp_binder *b, uint32_t l, unsigned traits)
+{
     dp_layer *w = &m->layers[l];
 
-    for (uint32_t e = 0; e < n && !b->status; e++) {
+    for (uint32_t e = 0; e < m->hp.expert_count && !b->status; e++) {
         dp_page_id page = dp_bind_page(b, DP_PAGE_EXPERT, l, e);
-        dp_weight gate, up, down;
+        dp_ffn ffn;
 
-        /* Read in this order: gate and up are needed first. */
-        dp_bind_expert(b, &gate, "blk.%u.ffn_gate_exps.weight", "blk.%u.ffn_gate.%u.weight", l, e,
-                       n, ff, dim);
-        dp_bind_expert(b, &up, "blk.%u.ffn_up_exps.weight", "blk.%u.ffn_up.%u.weight", l, e, n, ff,
-                       dim);
-        dp_bind_expert(b, &down, "blk.%u.ffn_down_exps.weight", "blk.%u.ffn_down.%u.weight", l, e,
-                       n, dim, ff);
+        bind_expert(&ffn, &m->hp, b, l, e, traits);
         if (e == 0) {
             w->expert_first = page;
-            w->gate = gate;
-            w->up = up;
-            w->down = down;
+            w->ffn = ffn;
         }
-        check_alike(b, &w->gate, &gate, l, e);
-        check_alike(b, &w->up, &up, l, e);
-        check_alike(b, &w->down, &down, l, e);
+        check_alike(b, &w->ffn.gate, &ffn.gate, l, e);
+        check_alike(b, &w->ffn.up, &ffn.up, l, e);
+        check_alike(b, &w->ffn.down, &ffn.down, l, e);
     }
 }
 
-void dp_bind_standard_layers(dp_model *m, dp_binder *b, bool has_qk_norm)
+void dp_bind_standard_layers(dp_model *m, dp_binder *b, unsigned traits)
 {
     const dp_hparams *hp = &m->hp;
 
@@ -88,34 +105,44 @@ void dp_bind_standard_layers(dp_model *m, dp_binder *b, bool has_qk_norm)
         dp_layer *w = &m->layers[l];
 
         w->page = dp_bind_page(b, DP_PAGE_ALWAYS, l, 0);
-        bind_attention(m, b, l, has_qk_norm);
+        bind_attention(m, b, l, traits);
         if (hp->expert_count == 0) {
-            bind_dense(m, b, l);
+            dp_bind_dense(m, b, l);
             continue;
         }
         dp_bind_weight(b, &w->router, "blk.%u.ffn_gate_inp.weight", l, hp->expert_count,
                        hp->embed_dim, 0);
-        bind_experts(m, b, l);
+        if (traits & DP_LAYER_BIASES)
+            dp_bind_weight(b, &w->router_bias, "blk.%u.ffn_gate_inp.bias", l, 0, hp->expert_count,
+                           DP_BIND_F32);
+        dp_bind_experts(m, b, l, traits);
     }
 }
 
-void dp_bind_softmax_routing(dp_model *m, dp_binder *b)
+static const char *gating_text(dp_gating gating)
+{
+    return gating == DP_GATING_SIGMOID            ? "sigmoids"
+           : gating == DP_GATING_SOFTMAX_SELECTED ? "a softmax over the chosen experts (3)"
+                                                  : "softmax";
+}
+
+void dp_bind_routing(dp_model *m, dp_binder *b, dp_gating gating)
 {
     dp_hparams *hp = &m->hp;
 
     if (b->status || hp->expert_count == 0)
         return;
-    if (hp->expert_gating != DP_GATING_DEFAULT && hp->expert_gating != DP_GATING_SOFTMAX)
+    if (hp->expert_gating != DP_GATING_DEFAULT && hp->expert_gating != gating)
         b->status = dp_fail(b->err, DP_E_UNSUPPORTED,
-                            "key %s.expert_gating_func: %d, this architecture routes by softmax",
-                            hp->arch, (int)hp->expert_gating);
+                            "key %s.expert_gating_func: %d, this architecture routes by %s",
+                            hp->arch, (int)hp->expert_gating, gating_text(gating));
     if (hp->expert_shared || hp->leading_dense || hp->expert_group_count)
         b->status = dp_fail(b->err, DP_E_UNSUPPORTED,
                             "keys %s.expert_*: shared experts, leading dense layers and expert "
                             "groups are not a part of this architecture",
                             hp->arch);
-    hp->expert_gating = DP_GATING_SOFTMAX;
-    hp->expert_weights_norm = true;
+    hp->expert_gating = gating;
+    hp->expert_weights_norm = gating == DP_GATING_SOFTMAX;
 }
 
 dp_status dp_standard_layer(dp_step *step, uint32_t l, dp_error *err)

@@ -68,6 +68,7 @@ static const dp_device_ops cpu_ops = {
     .attention = dp_cpu_attention,
     .route = dp_cpu_route,
     .swiglu = dp_cpu_swiglu,
+    .swiglu_clamped = dp_cpu_swiglu_clamped,
     .add = dp_cpu_add,
     .mix = dp_cpu_mix,
     .close = cpu_close,

@@ -36,6 +36,8 @@ void dp_cpu_kv_store(dp_device *d, const dp_op_kv_store *op);
 void dp_cpu_attention(dp_device *d, const dp_op_attention *op);
 void dp_cpu_route(dp_device *d, const dp_op_route *op);
 void dp_cpu_swiglu(dp_device *d, float *out, const float *gate, const float *up, size_t n);
+void dp_cpu_swiglu_clamped(dp_device *d, float *out, const float *gate, const float *up, size_t n,
+                           float alpha, float limit);
 void dp_cpu_add(dp_device *d, float *out, const float *x, size_t n);
 void dp_cpu_mix(dp_device *d, const dp_op_mix *op);
 

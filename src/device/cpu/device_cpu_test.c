@@ -251,6 +251,14 @@ static void run_swiglu(dp_device *d, uint32_t variant, uint32_t first, uint32_t 
     d->ops->swiglu(d, out[0], w.x[first], w.a[first], (size_t)count * WIDTH_MAX);
 }
 
+/* Limits that cut into normally distributed values. */
+static void run_swiglu_clamped(dp_device *d, uint32_t variant, uint32_t first, uint32_t count,
+                               float (*out)[WIDTH_MAX])
+{
+    d->ops->swiglu_clamped(d, out[0], w.x[first], w.a[first], (size_t)count * WIDTH_MAX, 1.702f,
+                           1.25f);
+}
+
 static void run_add(dp_device *d, uint32_t variant, uint32_t first, uint32_t count,
                     float (*out)[WIDTH_MAX])
 {
@@ -289,6 +297,7 @@ static const struct {
     { "rope", run_rope, 2 },
     { "attention", run_attention, DP_ARRAY_LEN(attentions) },
     { "swiglu", run_swiglu, 1 },
+    { "swiglu_clamped", run_swiglu_clamped, 1 },
     { "add", run_add, 1 },
     { "mix", run_mix, 1 },
 };
@@ -509,6 +518,13 @@ static void pointwise_operations_are_their_formulas(void **unused)
         for (uint32_t i = 0; i < WIDTH_MAX; i++)
             check_near(whole[t][i], w.x[t][i] / (1 + exp(-(double)w.x[t][i])) * w.a[t][i], 4e-6,
                        "swiglu", t, i);
+    run_swiglu_clamped(d, 0, 0, TOKENS, whole);
+    for (uint32_t t = 0; t < TOKENS; t++)
+        for (uint32_t i = 0; i < WIDTH_MAX; i++) {
+            double gate = fmin(w.x[t][i], 1.25), up = fmax(fmin(w.a[t][i], 1.25), -1.25);
+            check_near(whole[t][i], gate / (1 + exp(-(double)1.702f * gate)) * (up + 1), 4e-6,
+                       "swiglu_clamped", t, i);
+        }
     run_add(d, 0, 0, TOKENS, whole);
     for (uint32_t t = 0; t < TOKENS; t++)
         for (uint32_t i = 0; i < WIDTH_MAX; i++)

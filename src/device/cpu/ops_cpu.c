@@ -88,6 +88,7 @@ struct pair_job {
     const dp_kernels *kernels;
     float *out;
     const float *a, *b;
+    float alpha, limit; /* of clamped activations */
 };
 
 static void swiglu_range(void *user, size_t begin, size_t end, uint32_t worker)
@@ -96,6 +97,15 @@ static void swiglu_range(void *user, size_t begin, size_t end, uint32_t worker)
 
     (void)worker;
     job->kernels->swiglu(job->out + begin, job->a + begin, job->b + begin, end - begin);
+}
+
+static void swiglu_clamped_range(void *user, size_t begin, size_t end, uint32_t worker)
+{
+    const struct pair_job *job = user;
+
+    (void)worker;
+    job->kernels->swiglu_clamped(job->out + begin, job->a + begin, job->b + begin, end - begin,
+                                 job->alpha, job->limit);
 }
 
 static void add_range(void *user, size_t begin, size_t end, uint32_t worker)
@@ -117,15 +127,24 @@ static void run_range(dp_device_cpu *cpu, size_t n, dp_pool_body body, void *use
 void dp_cpu_swiglu(dp_device *d, float *out, const float *gate, const float *up, size_t n)
 {
     dp_device_cpu *cpu = dp_device_cpu_of(d);
-    struct pair_job job = { cpu->kernels, out, gate, up };
+    struct pair_job job = { cpu->kernels, out, gate, up, 0, 0 };
 
     run_range(cpu, n, swiglu_range, &job);
+}
+
+void dp_cpu_swiglu_clamped(dp_device *d, float *out, const float *gate, const float *up, size_t n,
+                           float alpha, float limit)
+{
+    dp_device_cpu *cpu = dp_device_cpu_of(d);
+    struct pair_job job = { cpu->kernels, out, gate, up, alpha, limit };
+
+    run_range(cpu, n, swiglu_clamped_range, &job);
 }
 
 void dp_cpu_add(dp_device *d, float *out, const float *x, size_t n)
 {
     dp_device_cpu *cpu = dp_device_cpu_of(d);
-    struct pair_job job = { cpu->kernels, out, x, NULL };
+    struct pair_job job = { cpu->kernels, out, x, NULL, 0, 0 };
 
     run_range(cpu, n, add_range, &job);
 }
