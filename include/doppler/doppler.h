@@ -3,6 +3,7 @@
 #define DOPPLER_DOPPLER_H
 
 #include "doppler/chat.h"
+#include "doppler/chat_parse.h"
 #include "doppler/engine.h"
 #include "doppler/inspect.h"
 #include "doppler/options.h"
