@@ -3,7 +3,7 @@
 
 usage: gguf_to_bf16.py IN.gguf OUT.gguf
 
-Tensors of two and more dimensions become BF16, but for routers (kept in F32 as
+Tensors of two and more dimensions become BF16, but for routers and biases (F32 as
 in files in circulation). A tensor with a value that BF16 cannot hold exactly
 stops the program: the output always means the same numbers. Standard library
 only; made for the small models of tests/oracle.
@@ -100,7 +100,7 @@ def main(source, target):
         for ne in dims:
             size *= ne
         data, kind = reader.data[base + offset:base + offset + size], F32
-        if len(dims) > 1 and b"ffn_gate_inp" not in name:
+        if len(dims) > 1 and b"ffn_gate_inp" not in name and not name.endswith(b".bias"):
             data, kind = as_bf16(name, data), BF16
         infos += struct.pack("<Q", len(name)) + name + struct.pack("<I", len(dims))
         infos += struct.pack(f"<{len(dims)}Q", *dims) + struct.pack("<IQ", kind, len(body))

@@ -1,4 +1,4 @@
-/* model_testing.h - small llama models made for tests, with every weight in view.
+/* model_testing.h - small models made for tests, with every weight in view.
  *
  * Room     A test sets the shape, has the tensors made from a seed, changes what
  *          it wants and writes a GGUF file or only its header. Experts are kept as
@@ -96,17 +96,46 @@ static inline test_tensor *test_model_add(test_model *m, dp_rng *rng, const char
     return t;
 }
 
+static inline const char *test_model_arch(const test_model *m)
+{
+    return m->arch ? m->arch : "llama";
+}
+
+/* gpt-oss: sinks, biases of everything, another name of the second norm. */
+static inline bool test_model_is_gpt_oss(const test_model *m)
+{
+    return strcmp(test_model_arch(m), "gpt-oss") == 0;
+}
+
+static inline void test_model_add_experts(test_model *m, dp_rng *rng, uint32_t l)
+{
+    test_model_add(m, rng, "blk.%u.ffn_gate_inp.weight", l, DP_F32, m->dim, m->experts, 0);
+    test_model_add(m, rng, "blk.%u.ffn_gate_exps.weight", l, m->type, m->dim, m->ff, m->experts);
+    test_model_add(m, rng, "blk.%u.ffn_up_exps.weight", l, m->type, m->dim, m->ff, m->experts);
+    test_model_add(m, rng, "blk.%u.ffn_down_exps.weight", l, m->type, m->ff, m->dim, m->experts);
+    if (!test_model_is_gpt_oss(m))
+        return;
+    test_model_add(m, rng, "blk.%u.attn_sinks.weight", l, DP_F32, m->heads, 0, 0);
+    test_model_add(m, rng, "blk.%u.ffn_gate_inp.bias", l, DP_F32, m->experts, 0, 0);
+    test_model_add(m, rng, "blk.%u.ffn_gate_exps.bias", l, DP_F32, m->ff, m->experts, 0);
+    test_model_add(m, rng, "blk.%u.ffn_up_exps.bias", l, DP_F32, m->ff, m->experts, 0);
+    test_model_add(m, rng, "blk.%u.ffn_down_exps.bias", l, DP_F32, m->dim, m->experts, 0);
+}
+
 static inline void test_model_add_layer(test_model *m, dp_rng *rng, uint32_t l)
 {
     uint32_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
+    bool is_gpt_oss = test_model_is_gpt_oss(m);
 
     test_model_add(m, rng, "blk.%u.attn_norm.weight", l, DP_F32, m->dim, 0, 0);
     test_model_add(m, rng, "blk.%u.attn_q.weight", l, m->type, m->dim, q, 0);
     test_model_add(m, rng, "blk.%u.attn_k.weight", l, m->type, m->dim, kv, 0);
     test_model_add(m, rng, "blk.%u.attn_v.weight", l, m->type, m->dim, kv, 0);
     test_model_add(m, rng, "blk.%u.attn_output.weight", l, m->type, q, m->dim, 0);
-    test_model_add(m, rng, "blk.%u.ffn_norm.weight", l, DP_F32, m->dim, 0, 0);
-    if (m->has_biases) {
+    test_model_add(m, rng,
+                   is_gpt_oss ? "blk.%u.post_attention_norm.weight" : "blk.%u.ffn_norm.weight", l,
+                   DP_F32, m->dim, 0, 0);
+    if (m->has_biases || is_gpt_oss) {
         test_model_add(m, rng, "blk.%u.attn_q.bias", l, DP_F32, q, 0, 0);
         test_model_add(m, rng, "blk.%u.attn_k.bias", l, DP_F32, kv, 0, 0);
         test_model_add(m, rng, "blk.%u.attn_v.bias", l, DP_F32, kv, 0, 0);
@@ -117,12 +146,7 @@ static inline void test_model_add_layer(test_model *m, dp_rng *rng, uint32_t l)
         test_model_add(m, rng, "blk.%u.attn_k_norm.weight", l, DP_F32, m->head_dim, 0, 0);
     }
     if (m->experts) {
-        test_model_add(m, rng, "blk.%u.ffn_gate_inp.weight", l, DP_F32, m->dim, m->experts, 0);
-        test_model_add(m, rng, "blk.%u.ffn_gate_exps.weight", l, m->type, m->dim, m->ff,
-                       m->experts);
-        test_model_add(m, rng, "blk.%u.ffn_up_exps.weight", l, m->type, m->dim, m->ff, m->experts);
-        test_model_add(m, rng, "blk.%u.ffn_down_exps.weight", l, m->type, m->ff, m->dim,
-                       m->experts);
+        test_model_add_experts(m, rng, l);
         return;
     }
     test_model_add(m, rng, "blk.%u.ffn_gate.weight", l, m->type, m->dim, m->ff, 0);
@@ -183,11 +207,6 @@ static inline void test_model_put_vocab(const test_model *m, dp_gguf_writer *w)
     free(names);
     free(scores);
     free(kinds);
-}
-
-static inline const char *test_model_arch(const test_model *m)
-{
-    return m->arch ? m->arch : "llama";
 }
 
 static inline void test_model_put_key(const test_model *m, dp_gguf_writer *w, const char *name,
@@ -262,7 +281,7 @@ static inline dp_gguf_writer *test_model_writer(const test_model *m)
         const test_tensor *t = &m->tensors[i];
         if (t->is_absent)
             continue;
-        if (m->is_apart && strstr(t->name, "_exps"))
+        if (m->is_apart && strstr(t->name, "_exps.weight"))
             test_model_put_apart(w, t);
         else
             test_model_put(w, t->name, t, t->dim_count, t->data);

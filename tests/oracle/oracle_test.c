@@ -43,6 +43,10 @@ static const set sets[] = {
       5e-4, 1e-3, 1e-3, 0, 0 },
     { "qwen3moe-q8_0", ORACLE "qwen3moe/qwen3moe-q8_0.gguf", ORACLE "qwen3moe/q8_0.json", 0.03,
       0.015, 0.25, 0.02, 0.05, 0.2 },
+    { "gptoss-bf16", ORACLE "gptoss/gptoss-bf16.gguf", ORACLE "gptoss/bf16.json", 1e-3, 5e-4, 1e-3,
+      1e-3, 0, 0 },
+    { "gptoss-mxfp4", ORACLE "gptoss/gptoss-mxfp4.gguf", ORACLE "gptoss/mxfp4.json", 0.03, 0.015,
+      0.25, 0.02, 0.05, 0.2 },
     { "demo-q4_0", "models/demo-q4_0.gguf", ORACLE "demo/q4_0.json", 0.03, 0.015, 0.25, 0.02, 0.05,
       0.2 },
 };
