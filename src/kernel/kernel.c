@@ -2,8 +2,11 @@
 #include <string.h>
 #include "base/cpu.h"
 #include "kernel/kernel_impl.h"
+#include "kernel/quantize_impl.h"
 
 #define MATMUL(set, type, id) [id] = dp_matmul_##set##_##type,
+
+#define QUANTIZE(set, type, id) [id] = dp_quantize_##type##_##set,
 
 #define PACK(set) .pack_q8_32 = dp_pack_q8_32_##set, .pack_q8_256 = dp_pack_q8_256_##set
 
@@ -24,6 +27,7 @@ const dp_kernels dp_kernels_ref = {
     .name = "ref",
     .usable = always,
     .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, ref) DP_MATMUL_QUANT_TYPES(MATMUL, ref) },
+    .quantize = { DP_QUANTIZE_TYPES(QUANTIZE, ref) },
     PACK(ref),
     FLOAT(ref),
 };
@@ -48,6 +52,7 @@ static const dp_kernels table_avx2 = {
     .name = "x86.avx2",
     .usable = has_avx2,
     .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, avx2) DP_MATMUL_QUANT_TYPES(MATMUL, avx2) },
+    .quantize = { DP_QUANTIZE_TYPES(QUANTIZE, avx2) },
     PACK(avx2),
     FLOAT(avx2),
 };
@@ -56,6 +61,7 @@ static const dp_kernels table_avx512 = {
     .name = "x86.avx512",
     .usable = has_avx512,
     .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, avx512) DP_MATMUL_QUANT_TYPES(MATMUL, avx512) },
+    .quantize = { DP_QUANTIZE_TYPES(QUANTIZE, avx2) },
     PACK(avx512),
     FLOAT(avx512),
 };
@@ -64,6 +70,7 @@ static const dp_kernels table_avx512vnni = {
     .name = "x86.avx512vnni",
     .usable = has_avx512_vnni,
     .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, avx512) DP_MATMUL_QUANT_TYPES(MATMUL, avx512vnni) },
+    .quantize = { DP_QUANTIZE_TYPES(QUANTIZE, avx2) },
     PACK(avx512),
     FLOAT(avx512),
 };

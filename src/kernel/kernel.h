@@ -116,6 +116,10 @@ typedef struct dp_kernels {
 
     dp_matmul_fn matmul[DP_DTYPE_END]; /* NULL: type unknown to this table */
 
+    /* A row of x [k] -> blocks, NULL: no quantizer. Same bytes in every table;
+     * reached through quantize.h, which has the rules. */
+    void (*quantize[DP_DTYPE_END])(void *out, const float *x, size_t k);
+
     /* Packs one column: x [k] -> out. */
     void (*pack_q8_32)(void *out, const float *x, size_t k);
     void (*pack_q8_256)(void *out, const float *x, size_t k);
