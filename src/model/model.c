@@ -3,8 +3,10 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "format/rope_scale.h"
 #include "model/arch.h"
 
 /* Rows of the embedding are looked up one by one, so pages are small; the head
@@ -118,6 +120,9 @@ dp_status dp_model_register(const dp_model *model, dp_tier *tier, dp_error *err)
 
 dp_status dp_model_prepare(dp_model *model, dp_tier *tier, dp_error *err)
 {
+    const dp_hparams *hp = &model->hp;
+    float early[DP_ROPE_PAIRS_MAX];
+    const float *divisors;
     bool rounds = model->yarn_rounding == DP_YARN_AUTO ? !model->arch->keeps_yarn_range
                                                        : model->yarn_rounding == DP_YARN_ON;
     dp_lease lease;
@@ -125,7 +130,13 @@ dp_status dp_model_prepare(dp_model *model, dp_tier *tier, dp_error *err)
 
     if (st)
         return st;
-    dp_rope_init(&model->rope, &model->hp, dp_weight_f32(&model->rope_divisors, &lease), rounds);
+    divisors = dp_weight_f32(&model->rope_divisors, &lease);
+    if (!divisors && dp_is_llama31(hp)) {
+        DP_LOG_INFO("model", "llama 3.1 without rope_freqs.weight: its own scaling is used");
+        dp_llama3_divisors(early, hp->rope_dim / 2, hp->rope_base, &dp_llama31_scaling);
+        divisors = early;
+    }
+    dp_rope_init(&model->rope, hp, divisors, rounds);
     dp_tier_release(tier, &lease);
     return DP_OK;
 }
