@@ -129,15 +129,20 @@ static dp_status take_memory(dp_engine *e, const dp_options *options, dp_error *
 
 static dp_status pin(dp_engine *e, dp_progress progress, void *user, dp_error *err)
 {
-    dp_page_id *pages = dp_alloc(e->plan.pin_count, sizeof *pages);
+    const dp_pins *pins = &e->plan.pins;
+    dp_page_id *pages = dp_alloc(pins->kept, sizeof *pages);
+    dp_page_id page = DP_PAGE_NONE;
     uint32_t count = 0;
     dp_status st;
 
     if (!pages)
         return dp_fail(err, DP_E_NOMEM, "engine: a list of pages");
-    for (uint32_t i = 0; count < e->plan.pin_count; i++)
-        if (dp_plan_is_core(e->model, i))
-            pages[count++] = i;
+    for (uint32_t i = 0; i < pins->count; i++) {
+        page = dp_plan_core_after(e->model, page);
+        if (dp_pins_has(pins, i))
+            pages[count++] = page;
+    }
+    DP_CHECK(count == pins->kept);
     st = dp_tier_pin(e->tier, pages, count, progress, user, err);
     dp_free(pages);
     return st ? st : dp_model_prepare(e->model, e->tier, err);

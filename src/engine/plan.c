@@ -1,6 +1,7 @@
 #include "engine/plan.h"
 
 #include "base/cpu.h"
+#include "base/mem.h"
 #include "base/status.h"
 #include "base/str.h"
 #include "engine/sample.h"
@@ -21,6 +22,14 @@ bool dp_plan_is_core(const dp_model *model, dp_page_id page)
     if (model->pages.pages[page].kind != DP_PAGE_ALWAYS)
         return false;
     return model->is_tied || page < t->first_page || page >= t->first_page + t->page_count;
+}
+
+dp_page_id dp_plan_core_after(const dp_model *model, dp_page_id page)
+{
+    do
+        page = page == DP_PAGE_NONE ? dp_model_first_page(model) : dp_model_page_after(model, page);
+    while (page != DP_PAGE_NONE && !dp_plan_is_core(model, page));
+    return page;
 }
 
 static uint64_t kv_bytes(const dp_model *model, const dp_plan *p)
@@ -132,22 +141,28 @@ static void measure_pages(dp_plan *p, const dp_model *model, const dp_tier *tier
     }
 }
 
-/* Pins all core pages when the largest of the others still fits beside them; else
- * in order, while what is left holds the largest page twice: one computes while
- * the next one loads. */
-static void choose_pins(dp_plan *p, const dp_model *model, const dp_tier *tier)
+static dp_status choose_pins(dp_plan *p, const dp_model *model, const dp_tier *tier, dp_error *err)
 {
-    uint64_t pinned = 0, keep = p->page_bytes_max * 2;
+    dp_pins_request request = {
+        .slot_bytes = p->slot_bytes,
+        .other_bytes =
+            DP_MAX(p->other_bytes_max, dp_tier_page_bytes(tier, model->embed.first_page)),
+        .streams = model->hp.expert_count == 0,
+        .last_first = model->is_tied ? 1 + model->head.page_count : 0, /* and the final norm */
+    };
+    uint64_t *bytes = dp_alloc(model->pages.page_count, sizeof *bytes);
 
-    p->pins_always = p->always_bytes + p->other_bytes_max <= p->slot_bytes;
-    for (uint32_t i = 0; i < model->pages.page_count; i++) {
-        if (!dp_plan_is_core(model, i))
-            continue;
-        pinned += dp_tier_page_bytes(tier, i);
-        if (!p->pins_always && pinned + keep > p->slot_bytes)
-            return;
-        p->pin_count++;
-    }
+    if (!bytes)
+        return dp_fail(err, DP_E_NOMEM, "plan: sizes of %u pages", model->pages.page_count);
+    for (dp_page_id page = dp_plan_core_after(model, DP_PAGE_NONE); page != DP_PAGE_NONE;
+         page = dp_plan_core_after(model, page))
+        bytes[request.count++] = dp_tier_page_bytes(tier, page);
+    request.bytes = bytes;
+    dp_pins_choose(&p->pins, &request);
+    dp_free(bytes);
+    p->pins_always = p->pins.kept == p->pins.count;
+    p->step.ahead = p->pins.ahead;
+    return DP_OK;
 }
 
 static dp_status refuse(const dp_plan *p, dp_error *err)
@@ -191,7 +206,5 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
     if (taken + p->page_bytes_max > p->budget_bytes)
         return refuse(p, err);
     p->slot_bytes = p->budget_bytes - taken;
-    choose_pins(p, model, tier);
-    p->step.reads_ahead = !p->pins_always && p->slot_bytes >= 2 * p->page_bytes_max;
-    return DP_OK;
+    return choose_pins(p, model, tier, err);
 }

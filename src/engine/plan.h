@@ -14,6 +14,7 @@
 #define DP_ENGINE_PLAN_H
 
 #include "engine/options.h"
+#include "engine/pins.h"
 #include "model/step.h"
 
 typedef struct dp_plan {
@@ -21,7 +22,7 @@ typedef struct dp_plan {
     uint64_t tables_bytes, kv_bytes, buffer_bytes, slot_bytes;
     uint64_t least_bytes;
     uint64_t always_bytes; /* slot bytes of the always-used part ... */
-    uint32_t pin_count;    /* ... of whose pages, in the model's order, this many stay */
+    dp_pins pins;          /* ... of whose pages these stay */
     bool pins_always;      /* all of them */
     uint64_t page_bytes_max,
         other_bytes_max; /* of all pages; of those outside the always-used part */
@@ -39,5 +40,8 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
 /* True for the pages every token needs whole: not rows of an embedding that is
  * only looked up. */
 bool dp_plan_is_core(const dp_model *model, dp_page_id page);
+/* Core pages in the order of a step: the one after `page`, the first after
+ * DP_PAGE_NONE; DP_PAGE_NONE behind the last. */
+dp_page_id dp_plan_core_after(const dp_model *model, dp_page_id page);
 
 #endif

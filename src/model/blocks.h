@@ -10,6 +10,7 @@
 
 #include "model/arch.h"
 #include "model/step.h"
+#include "model/stream.h"
 
 struct dp_step {
     const dp_model *model;
@@ -17,9 +18,7 @@ struct dp_step {
     dp_device *device;
     const atomic_bool *cancel;
     dp_step_config config;
-    dp_tier_batch ahead; /* of ahead_page, begun early; DP_PAGE_NONE: none */
-    dp_page_id ahead_page;
-    uint8_t ahead_scratch[1];
+    dp_stream stream;
 
     uint8_t *buffers;
     uint64_t buffer_bytes;

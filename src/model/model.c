@@ -92,6 +92,22 @@ void dp_model_close(dp_model *model)
     dp_free(model);
 }
 
+dp_page_id dp_model_first_page(const dp_model *model)
+{
+    return model->layers[0].page;
+}
+
+dp_page_id dp_model_page_after(const dp_model *model, dp_page_id page)
+{
+    dp_page_id head_end = model->head.first_page + model->head.page_count;
+
+    if (page == model->globals_page)
+        return model->head.first_page;
+    if (page >= model->head.first_page && page < head_end)
+        return page + 1 < head_end ? page + 1 : DP_PAGE_NONE;
+    return page + 1 < model->pages.page_count ? page + 1 : model->globals_page;
+}
+
 uint64_t dp_model_heap_bytes(const dp_model *model)
 {
     const dp_page_list *list = &model->pages;

@@ -70,6 +70,11 @@ dp_status dp_model_register(const dp_model *model, dp_tier *tier, dp_error *err)
 /* Reads what is needed once, the rope divisors, from the tier. */
 dp_status dp_model_prepare(dp_model *model, dp_tier *tier, dp_error *err);
 
+/* The order in which a step of a dense model reads its always-used pages: layer by
+ * layer, the final norm, the head. `after` gives DP_PAGE_NONE behind the last. */
+dp_page_id dp_model_first_page(const dp_model *model);
+dp_page_id dp_model_page_after(const dp_model *model, dp_page_id page);
+
 /* Heap bytes the description takes: part of a run's tables. */
 uint64_t dp_model_heap_bytes(const dp_model *model);
 

@@ -107,9 +107,7 @@ dp_status dp_step_open(dp_step **out, const dp_model *model, dp_tier *tier, dp_d
     s->tier = tier;
     s->device = device;
     s->config = *config;
-    s->config.reads_ahead = config->reads_ahead && model->hp.expert_count == 0;
     s->cancel = cancel;
-    s->ahead_page = DP_PAGE_NONE;
     s->buffer_bytes = dp_step_bytes(model, config);
     s->buffers = device->ops->acquire(device, s->buffer_bytes);
     if (!s->buffers) {
@@ -119,6 +117,7 @@ dp_status dp_step_open(dp_step **out, const dp_model *model, dp_tier *tier, dp_d
     }
     at.base = s->buffers;
     lay_out(s, &at, model, config);
+    dp_stream_init(&s->stream, model, tier, model->hp.expert_count ? 0 : config->ahead);
     *out = s;
     return DP_OK;
 }
@@ -127,6 +126,7 @@ void dp_step_close(dp_step *step)
 {
     if (!step)
         return;
+    dp_stream_stop(&step->stream);
     step->device->ops->release(step->device, step->buffers, step->buffer_bytes);
     dp_free(step);
 }
@@ -158,56 +158,16 @@ dp_status dp_step_next(dp_step *step, dp_tier_batch *batch, dp_lease *lease, siz
                    (unsigned long long)(DP_STEP_TIMEOUT_NS / 1000000000));
 }
 
-/* The always-used page a step of a dense model reads after this one: its layers'
- * pages lie in order, then come the final norm and the head. */
-static dp_page_id page_after(const dp_model *m, dp_page_id page)
-{
-    dp_page_id head_last = m->head.first_page + m->head.page_count - 1;
-
-    if (page == m->globals_page)
-        return m->head.first_page;
-    if (page >= m->head.first_page && page <= head_last)
-        return page < head_last ? page + 1 : DP_PAGE_NONE;
-    return page + 1 < m->pages.page_count ? page + 1 : m->globals_page;
-}
-
-static void end_ahead(dp_step *step)
-{
-    if (step->ahead_page != DP_PAGE_NONE)
-        dp_tier_batch_end(&step->ahead);
-    step->ahead_page = DP_PAGE_NONE;
-}
-
-/* Wants the page after `page` while that one computes. A page that cannot be had
- * is told when it is needed. */
-static void begin_ahead(dp_step *step, dp_page_id page)
-{
-    step->ahead_page = page_after(step->model, page);
-    if (step->ahead_page != DP_PAGE_NONE &&
-        dp_tier_want(step->tier, &step->ahead_page, 1, step->ahead_scratch, &step->ahead, NULL))
-        step->ahead_page = DP_PAGE_NONE;
-}
-
 dp_status dp_step_acquire(dp_step *step, dp_page_id page, dp_lease *lease, dp_error *err)
 {
-    dp_tier_batch batch;
-    uint8_t scratch[1];
+    dp_tier_batch *batch;
     size_t index;
-    dp_status st;
+    dp_status st = dp_stream_want(&step->stream, page, &batch, err);
 
-    if (step->ahead_page == page) {
-        st = dp_step_next(step, &step->ahead, lease, &index, err);
-        end_ahead(step);
-    } else {
-        end_ahead(step);
-        st = dp_tier_want(step->tier, &page, 1, scratch, &batch, err);
-        if (st)
-            return st;
-        st = dp_step_next(step, &batch, lease, &index, err);
-        dp_tier_batch_end(&batch);
-    }
-    if (!st && step->config.reads_ahead)
-        begin_ahead(step, page);
+    if (st)
+        return st;
+    st = dp_step_next(step, batch, lease, &index, err);
+    dp_stream_taken(&step->stream, page);
     return st;
 }
 
@@ -332,16 +292,19 @@ static dp_status head(dp_step *step, dp_step_sink on_logits, void *user, dp_erro
 static void begin(dp_step *step, const dp_batch_token *tokens, uint32_t count)
 {
     const dp_rope *rope = &step->model->rope;
+    bool wants_head = false;
 
     step->tokens = tokens;
     step->count = count;
     for (uint32_t t = 0; t < count; t++) {
         DP_ASSERT(tokens[t].id >= 0 && (uint32_t)tokens[t].id < step->model->hp.vocab_size);
         step->position[t] = tokens[t].position;
+        wants_head |= tokens[t].wants_logits;
         dp_rope_angles(rope, tokens[t].position, step->cos + (size_t)t * rope->pair_count,
                        step->sin + (size_t)t * rope->pair_count);
     }
     dp_tier_tick(step->tier);
+    dp_stream_begin(&step->stream, wants_head);
 }
 
 dp_status dp_step_run(dp_step *step, const dp_batch_token *tokens, uint32_t count,
@@ -357,6 +320,7 @@ dp_status dp_step_run(dp_step *step, const dp_batch_token *tokens, uint32_t coun
         st = is_canceled(step) ? fail_canceled(err) : m->arch->layer(step, l, err);
     if (!st)
         st = head(step, on_logits, user, err);
-    end_ahead(step);
+    if (st)
+        dp_stream_stop(&step->stream);
     return st;
 }

@@ -21,6 +21,8 @@
 #define DP_STEP_TIMEOUT_NS  ((uint64_t)120 * 1000000000)
 #define DP_BATCH_TOKENS_MAX 4096
 
+#define DP_AHEAD_MAX 16
+
 typedef struct dp_batch_token {
     int32_t id;
     uint32_t position;
@@ -34,14 +36,15 @@ typedef struct dp_step dp_step;
 typedef struct dp_step_config {
     uint32_t batch_tokens;
     uint32_t logits_rows;
-    bool reads_ahead; /* always-used pages are not all pinned: the next one loads while one
-                         computes. Needs room for two; mixtures, whose experts come
-                         between, don't */
+    uint32_t ahead; /* of the always-used pages that are not pinned, this many load before
+                       they are used: there is room for one more. Dense models only: in
+                       mixtures experts come between. At most DP_AHEAD_MAX */
 } dp_step_config;
 
 /* Bytes dp_step_open takes for them. */
 uint64_t dp_step_bytes(const dp_model *model, const dp_step_config *config);
 
+/* Pages are pinned before. */
 dp_status dp_step_open(dp_step **out, const dp_model *model, dp_tier *tier, dp_device *device,
                        const dp_step_config *config, const atomic_bool *cancel, dp_error *err);
 void dp_step_close(dp_step *step);

@@ -195,10 +195,10 @@ struct way {
     uint64_t budget_bytes;
     const char *kernels;
     uint32_t threads, logits_rows;
-    bool reads_ahead;
+    uint32_t ahead;
 };
 
-static const struct way plain = { EVERYTHING, "auto", 1, 4, false };
+static const struct way plain = { EVERYTHING, "auto", 1, 4, 0 };
 
 static void open_weights(struct rig *r, const struct way *way)
 {
@@ -221,7 +221,7 @@ static void open_weights(struct rig *r, const struct way *way)
 static void open_rig(struct rig *r, const test_model *m, const struct way *way)
 {
     const dp_device_limits limits = { 2 * TOKENS, FF, 8 };
-    const dp_step_config config = { 2 * TOKENS, way->logits_rows, way->reads_ahead };
+    const dp_step_config config = { 2 * TOKENS, way->logits_rows, way->ahead };
     dp_error err;
 
     *r = (struct rig){ .path = "/tmp/doppler-step-XXXXXX" };
@@ -452,13 +452,14 @@ static void no_setting_changes_a_bit(void **unused)
 
         test_model_make(&m, 4);
         least = least_budget(&m);
-        ways[0] = (struct way){ least, "auto", 1, 4, false };
-        ways[1] = (struct way){ least, "auto", 2, 1, true };
-        ways[2] = (struct way){ least + 4096, "auto", 3, 3, true };
-        ways[3] = (struct way){ 2 * least, "ref", 1, 64, true };
-        ways[4] = (struct way){ 3 * least, "auto", 2, 7, false };
-        ways[5] = (struct way){ 5 * least, "ref", 3, 39, true };
-        ways[6] = (struct way){ EVERYTHING, "ref", 5, 40, true };
+        /* A page in use, those ahead and a page of the embedding have room. */
+        ways[0] = (struct way){ least, "auto", 1, 4, 0 };
+        ways[1] = (struct way){ least, "auto", 2, 1, 0 };
+        ways[2] = (struct way){ 3 * least, "auto", 3, 3, 1 };
+        ways[3] = (struct way){ 4 * least, "ref", 1, 64, 2 };
+        ways[4] = (struct way){ 4 * least + 4096, "auto", 2, 7, 1 };
+        ways[5] = (struct way){ 7 * least, "ref", 3, 39, 5 };
+        ways[6] = (struct way){ EVERYTHING, "ref", 5, 40, DP_AHEAD_MAX };
         run_plain(&m, &plain, want, 1);
         for (uint32_t i = 0; i < DP_ARRAY_LEN(ways); i++) {
             run_plain(&m, &ways[i], found, 1);
@@ -679,7 +680,7 @@ static void cancel_ends_waiting_for_pages(void **unused)
                                  .answers = answers,
                                  .cancel = &r.cancel };
         dp_tier_config config = { EVERYTHING, &dp_policy_lru, &silent.base, &dp_clock_real };
-        const dp_step_config sizes = { TOKENS, 4, true };
+        const dp_step_config sizes = { TOKENS, 4, 1 };
         dp_tier *tier;
         struct rig other = r;
         dp_status st;
@@ -702,7 +703,7 @@ static void cancel_ends_waiting_for_pages(void **unused)
 static void step_memory_is_what_was_promised(void **unused)
 {
     test_model m = mixture();
-    dp_step_config config = { 33, 5, true };
+    dp_step_config config = { 33, 5, 1 };
     dp_mem_stats before, after;
     struct rig r;
     dp_status st = DP_E_NOMEM;

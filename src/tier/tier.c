@@ -104,6 +104,17 @@ size_t dp_tier_page_count(const dp_tier *tier)
     return tier->page_count;
 }
 
+bool dp_tier_is_pinned(dp_tier *tier, dp_page_id page)
+{
+    bool is_pinned;
+
+    DP_CHECK(page < tier->page_count);
+    dp_mutex_lock(&tier->lock);
+    is_pinned = tier->pages[page]->is_pinned;
+    dp_mutex_unlock(&tier->lock);
+    return is_pinned;
+}
+
 /* Caller holds tier->lock. */
 static void find_largest_locked(dp_tier *tier)
 {

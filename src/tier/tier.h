@@ -88,6 +88,7 @@ void dp_tier_close(dp_tier *tier);
 dp_status dp_tier_add_page(dp_tier *tier, const dp_page_desc *desc, dp_page_id *out, dp_error *err);
 uint64_t dp_tier_page_bytes(const dp_tier *tier, dp_page_id page); /* slot bytes it takes */
 size_t dp_tier_page_count(const dp_tier *tier);
+bool dp_tier_is_pinned(dp_tier *tier, dp_page_id page);
 
 /* Loads pages and keeps them for the tier's life; progress (may be NULL) is called on
  * the calling thread with bytes done of bytes in all, a few times a second at least
