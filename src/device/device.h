@@ -52,6 +52,25 @@ typedef struct dp_op_matmul {
     dp_matmul_part part[DP_MATMUL_PARTS_MAX]; /* all of the same k */
 } dp_op_matmul;
 
+/* A product of its own for each head: y[t][h] = W_h x[t][h], with rows [row_first +
+ * h * row_step, + rows) of w for W_h; then the `tail` values that lie behind x[t][h]'s are
+ * copied behind y[t][h]'s.
+ *
+ * is_transposed: y[t][h] = W_h^T x[t][h]. Each output is summed over the rows of W_h, which
+ * are de-quantised, in the order in which a matrix of floats that holds W_h^T would be
+ * multiplied (kernel.h: 16 lanes by index, a tree). So a file that keeps it the other way
+ * round gives the same bits, as long as its weights are floats. */
+typedef struct dp_op_matmul_heads {
+    dp_mat w;
+    uint32_t row_first, row_step, rows;
+    bool is_transposed;
+    const float *x; /* [tokens][heads][w.k, transposed: rows; + tail] */
+    size_t x_stride, x_head;
+    float *y; /* [tokens][heads][rows, transposed: w.k; + tail] */
+    size_t y_stride, y_head;
+    uint32_t tokens, heads, tail;
+} dp_op_matmul_heads;
+
 typedef enum dp_rope_style {
     DP_ROPE_STYLE_PAIRS, /* neighbours: GGUF files of llama */
     DP_ROPE_STYLE_HALVES /* i and i + dim/2: neox */
@@ -69,7 +88,8 @@ typedef struct dp_op_rope {
 #define DP_KV_BLOCK_TOKENS 32 /* positions per block of keys and values */
 
 /* One layer's keys and values of one sequence: block b holds positions
- * [b*32, b*32+32) as f16 K [kv_heads][32][key_dim], then V [kv_heads][32][value_dim]. */
+ * [b*32, b*32+32) as f16 K [kv_heads][32][key_dim], then V [kv_heads][32][value_dim];
+ * with value_in_key there is no V: values are the first value_dim of each key. */
 typedef struct dp_kv_layer {
     uint8_t *const *rows; /* [blocks]: the block's memory, all layers ... */
     uint64_t offset;      /* ... and where this layer's part begins in it */
@@ -81,6 +101,7 @@ typedef struct dp_op_kv_store {
     uint32_t tokens, kv_heads, key_dim, value_dim;
     const dp_kv_layer *kv;    /* [tokens]: the sequence of each token */
     const uint32_t *position; /* [tokens] */
+    bool value_in_key; /* a key is v's values, then k's: [kv_heads * (key_dim - value_dim)] */
 } dp_op_kv_store;
 
 /* Grouped-query attention of each token over its own sequence's positions
@@ -97,6 +118,7 @@ typedef struct dp_op_attention {
     const float *sinks; /* [heads] or NULL */
     const dp_kv_layer *kv;
     const uint32_t *position;
+    bool value_in_key;
 } dp_op_attention;
 
 /* What an expert's score is, made from its router logit z. */
@@ -161,6 +183,7 @@ typedef struct dp_device_ops {
     void (*rmsnorm)(dp_device *d, float *out, const float *x, const float *gain, uint32_t rows,
                     uint32_t n, float eps); /* dense rows; out may be x */
     void (*matmul)(dp_device *d, const dp_op_matmul *op);
+    void (*matmul_heads)(dp_device *d, const dp_op_matmul_heads *op);
     void (*rope)(dp_device *d, const dp_op_rope *op);
     void (*kv_store)(dp_device *d, const dp_op_kv_store *op);
     void (*attention)(dp_device *d, const dp_op_attention *op);
@@ -184,6 +207,7 @@ typedef struct dp_device_limits {
     uint32_t tokens;    /* per operation */
     uint32_t k_max;     /* widest matmul input */
     uint32_t value_dim; /* widest attention head */
+    uint32_t head_k;    /* widest input or output of matmul_heads; 0: there is none */
 } dp_device_limits;
 
 /* Bytes of scratch a device with these limits takes (part of the budget). */

@@ -4,7 +4,7 @@
 #include "testing/check.h"
 #include "kernel/kernel.h"
 
-enum { DIM_MAX = 600, GUARD = 16 };
+enum { DIM_MAX = 600, GUARD = 16, HEADS_MAX = 9 };
 
 static uint64_t random_state = 0x243f6a8885a308d3u;
 
@@ -28,7 +28,7 @@ typedef struct head {
     float out[DIM_MAX + GUARD];
 } head;
 
-static float q[DIM_MAX];
+static float q[HEADS_MAX][DIM_MAX];
 static uint16_t keys[DP_KV_BLOCK * DIM_MAX], values[DP_KV_BLOCK * DIM_MAX];
 
 static void head_init(head *h)
@@ -43,46 +43,72 @@ static void head_init(head *h)
 
 static void check_heads(const head *got, const head *want, const char *table, const dp_attend *a)
 {
-    bool same = got->state.max == want->state.max /* zeros of either sign are one maximum */
-                && memcmp(&got->state.sum, &want->state.sum, sizeof(float)) == 0 &&
-                memcmp(got->acc, want->acc, sizeof got->acc) == 0 &&
-                memcmp(got->out, want->out, sizeof got->out) == 0;
+    for (uint32_t h = 0; h < a->heads; h++) {
+        /* Zeros of either sign are one maximum. */
+        bool same = got[h].state.max == want[h].state.max &&
+                    memcmp(&got[h].state.sum, &want[h].state.sum, sizeof(float)) == 0 &&
+                    memcmp(got[h].acc, want[h].acc, sizeof got->acc) == 0 &&
+                    memcmp(got[h].out, want[h].out, sizeof got->out) == 0;
 
-    CHECK(same, "%s: key_dim=%u value_dim=%u keys [%u, %u)", table, a->key_dim, a->value_dim,
-          a->begin, a->end);
+        CHECK(same, "%s: head %u of %u, key_dim=%u value_dim=%u keys [%u, %u)", table, h, a->heads,
+              a->key_dim, a->value_dim, a->begin, a->end);
+    }
+}
+
+/* The heads of `a` together on one table, and each alone by the reference. */
+static void run_both(const dp_kernels *t, head *got, head *want, const dp_attend *a)
+{
+    dp_attend_state states[HEADS_MAX];
+
+    for (uint32_t h = 0; h < a->heads; h++)
+        states[h] = got[h].state;
+    t->attend(states, a);
+    for (uint32_t h = 0; h < a->heads; h++) {
+        dp_attend one = *a;
+
+        one.q = a->q + h * a->q_stride;
+        one.heads = 1;
+        got[h].state = states[h];
+        dp_kernels_ref.attend(&want[h].state, &one);
+    }
 }
 
 /* Three blocks in a row, so that the running state is met from both sides, then the
- * end with or without a sink. */
-static void check_attend(const dp_kernels *t, uint32_t key_dim, uint32_t value_dim, uint32_t begin,
-                         uint32_t end, bool has_sink)
+ * end with or without a sink. Values are the first of each key's if in_keys. */
+static void check_attend(const dp_kernels *t, uint32_t heads, uint32_t key_dim, uint32_t value_dim,
+                         uint32_t begin, uint32_t end, bool has_sink, bool in_keys)
 {
-    static head got, want;
+    static head got[HEADS_MAX], want[HEADS_MAX];
     float sink = random_float(3.0f);
 
-    head_init(&got);
-    head_init(&want);
+    for (uint32_t h = 0; h < heads; h++) {
+        head_init(&got[h]);
+        head_init(&want[h]);
+    }
     for (int block = 0; block < 3; block++) {
-        dp_attend a = { .q = q,
+        dp_attend a = { .q = q[0],
+                        .q_stride = DIM_MAX,
                         .k = keys,
-                        .v = values,
+                        .v = in_keys ? keys : values,
                         .key_dim = key_dim,
                         .value_dim = value_dim,
+                        .v_stride = in_keys ? key_dim : value_dim,
+                        .heads = heads,
                         .begin = begin,
                         .end = end,
                         .scale = random_float(1.0f) };
 
         fill_half(keys, (size_t)DP_KV_BLOCK * key_dim, 2.0f);
         fill_half(values, (size_t)DP_KV_BLOCK * value_dim, 1.0f);
-        for (uint32_t i = 0; i < key_dim; i++)
-            q[i] = i % 9 ? random_float(2.0f) : -0.0f;
-        t->attend(&got.state, &a);
-        dp_kernels_ref.attend(&want.state, &a);
-        if (block == 2) {
-            t->attend_finish(&got.state, got.out, value_dim, has_sink ? &sink : NULL);
-            dp_kernels_ref.attend_finish(&want.state, want.out, value_dim, has_sink ? &sink : NULL);
+        for (uint32_t i = 0; i < heads * DIM_MAX; i++)
+            q[0][i] = i % 9 ? random_float(2.0f) : -0.0f;
+        run_both(t, got, want, &a);
+        for (uint32_t h = 0; block == 2 && h < heads; h++) {
+            t->attend_finish(&got[h].state, got[h].out, value_dim, has_sink ? &sink : NULL);
+            dp_kernels_ref.attend_finish(&want[h].state, want[h].out, value_dim,
+                                         has_sink ? &sink : NULL);
         }
-        check_heads(&got, &want, t->name, &a);
+        check_heads(got, want, t->name, &a);
     }
 }
 
@@ -93,14 +119,19 @@ static void check_table(const dp_kernels *t)
                                         { 15, 17 }, { 33, 1 } };
 
     for (uint32_t dim = 1; dim <= 140; dim += dim < 36 ? 1 : 7)
-        check_attend(t, dim, 141 - dim, dim % 32, 32, dim % 2);
+        for (uint32_t heads = 1; heads <= 5; heads += 4)
+            check_attend(t, heads, dim, 141 - dim, dim % 32, 32, dim % 2, false);
     for (size_t i = 0; i < DP_ARRAY_LEN(dims); i++) {
-        check_attend(t, dims[i][0], dims[i][1], 0, 32, true);
-        check_attend(t, dims[i][0], dims[i][1], 5, 23, false);
+        check_attend(t, 1, dims[i][0], dims[i][1], 0, 32, true, false);
+        check_attend(t, 2, dims[i][0], dims[i][1], 5, 23, false, false);
+    }
+    for (uint32_t heads = 1; heads <= HEADS_MAX; heads++) {
+        check_attend(t, heads, 576, 512, 0, 32, false, true);
+        check_attend(t, heads, 40, 33, 6, 29, true, true);
     }
     for (uint32_t begin = 0; begin < DP_KV_BLOCK; begin++) {
         for (uint32_t end = begin + 1; end <= DP_KV_BLOCK; end++)
-            check_attend(t, 20, 24, begin, end, end % 2);
+            check_attend(t, 1 + end % 6, 20, 24, begin, end, end % 2, false);
     }
 }
 
@@ -117,16 +148,20 @@ static void test_tables(void **state)
 /* What lies in invisible keys and values is not looked at, be it NaN. */
 static void test_invisible(void **state)
 {
-    enum { DIM = 64 };
-    static head got, want;
+    enum { DIM = 64, HEADS = 5 };
+    static head got[HEADS], want[HEADS];
 
     for (size_t i = 0; dp_kernels_all[i]; i++) {
         const dp_kernels *t = dp_kernels_all[i];
-        dp_attend a = { .q = q,
+        dp_attend_state states[HEADS];
+        dp_attend a = { .q = q[0],
+                        .q_stride = DIM_MAX,
                         .k = keys,
                         .v = values,
                         .key_dim = DIM,
                         .value_dim = DIM,
+                        .v_stride = DIM,
+                        .heads = HEADS,
                         .begin = 3,
                         .end = 18,
                         .scale = 0.125f };
@@ -135,15 +170,23 @@ static void test_invisible(void **state)
             continue;
         fill_half(keys, DP_KV_BLOCK * DIM, 1.0f);
         fill_half(values, DP_KV_BLOCK * DIM, 1.0f);
-        head_init(&want);
-        head_init(&got);
-        dp_kernels_ref.attend(&want.state, &a);
+        for (int h = 0; h < HEADS; h++) {
+            head_init(&got[h]);
+            head_init(&want[h]);
+        }
+        run_both(t, got, want, &a);
         for (uint32_t j = 0; j < DP_KV_BLOCK; j++) {
             for (int e = 0; (j < a.begin || j >= a.end) && e < DIM; e++)
                 keys[j * DIM + e] = values[j * DIM + e] = 0x7e00;
         }
-        t->attend(&got.state, &a);
-        check_heads(&got, &want, t->name, &a);
+        for (int h = 0; h < HEADS; h++) {
+            head_init(&got[h]);
+            states[h] = got[h].state;
+        }
+        t->attend(states, &a);
+        for (int h = 0; h < HEADS; h++)
+            got[h].state = states[h];
+        check_heads(got, want, t->name, &a);
     }
 }
 
@@ -192,6 +235,8 @@ static void test_formula(void **state)
                             .v = all_values[block * DP_KV_BLOCK],
                             .key_dim = K_DIM,
                             .value_dim = V_DIM,
+                            .v_stride = V_DIM,
+                            .heads = 1,
                             .begin = block == 0 ? FIRST : 0,
                             .end =
                                 block == BLOCKS - 1 ? LAST + 1 - block * DP_KV_BLOCK : DP_KV_BLOCK,

@@ -83,8 +83,9 @@ typedef struct dp_attend_state {
     float *acc; /* [value_dim] */
 } dp_attend_state;
 
-/* One query head against one block of one key/value head. Keys j in
- * [begin, end) are visible, 0 <= begin < end <= DP_KV_BLOCK:
+/* `heads` query heads, each as if alone, against one block of one key/value head:
+ * keys and values are read once for all of them. Keys j in [begin, end) are visible,
+ * 0 <= begin < end <= DP_KV_BLOCK. For each head and its state:
  *
  *   s_j = scale * tree16(fma over key_dim as in products)
  *   max' = max(max, max_j s_j);  c = exp(max - max') (0 at the first block)
@@ -93,10 +94,13 @@ typedef struct dp_attend_state {
  *   acc_i = acc_i * c, then acc_i = fma(p_j, v_j[i], acc_i) for j ascending over
  *   the visible keys. */
 typedef struct dp_attend {
-    const float *q;    /* [key_dim] */
+    const float *q; /* [heads][key_dim], heads q_stride floats apart */
+    size_t q_stride;
     const uint16_t *k; /* f16 [DP_KV_BLOCK][key_dim] */
-    const uint16_t *v; /* f16 [DP_KV_BLOCK][value_dim] */
+    const uint16_t *v; /* f16 [DP_KV_BLOCK] times value_dim, v_stride apart */
     uint32_t key_dim, value_dim;
+    uint32_t v_stride; /* value_dim, or more where values are a part of something */
+    uint32_t heads;
     uint32_t begin, end;
     float scale;
 } dp_attend;
@@ -158,7 +162,7 @@ typedef struct dp_kernels {
     void (*f16_from_f32)(uint16_t *out, const float *x, size_t n); /* nearest even */
     void (*f32_from_f16)(float *out, const uint16_t *x, size_t n);
 
-    void (*attend)(dp_attend_state *state, const dp_attend *a);
+    void (*attend)(dp_attend_state *states, const dp_attend *a); /* [a->heads] */
     /* out[i] = acc[i] / sum; with a sink logit s (NULL: none) one weightless key
      * of score s joins first: max' = max(max, s), c = exp(max - max'),
      * sum = fma(sum, c, exp(s - max')), acc *= c. out may be acc. */

@@ -67,7 +67,7 @@ DP_MATMUL_QUANT_TYPES(DP_MATMUL_DECLARE, avx512vnni)
     void dp_add_scaled_##set(float *out, const float *x, float s, size_t n);                       \
     void dp_f16_from_f32_##set(uint16_t *out, const float *x, size_t n);                           \
     void dp_f32_from_f16_##set(float *out, const uint16_t *x, size_t n);                           \
-    void dp_attend_##set(dp_attend_state *state, const dp_attend *a);                              \
+    void dp_attend_##set(dp_attend_state *states, const dp_attend *a);                             \
     void dp_attend_finish_##set(dp_attend_state *state, float *out, uint32_t value_dim,            \
                                 const float *sink);
 

@@ -1,5 +1,5 @@
-/* Attention: one item is one token and one key/value head with all query heads
- * that share it, so that a block of keys and values is read once for them. */
+/* Attention: one item is one token and some query heads that share a key/value head,
+ * so that a block of keys and values is read once for them. */
 #include "device/cpu/device_cpu.h"
 
 #include <math.h>
@@ -12,9 +12,11 @@ _Static_assert(DP_KV_BLOCK_TOKENS == DP_KV_BLOCK, "devices and kernels agree on 
 struct attention_job {
     dp_device_cpu *cpu;
     const dp_op_attention *op;
+    uint32_t item_heads; /* at most DP_CPU_HEADS */
+    uint32_t kv_items;   /* items of one token and key/value head */
 };
 
-/* K of one head in a block, and V behind all heads' K. */
+/* K of one head in a block, and V behind all heads' K or inside it. */
 static const uint16_t *block_k(const uint8_t *block, uint32_t head, uint32_t key_dim)
 {
     return (const uint16_t *)block + (size_t)head * DP_KV_BLOCK * key_dim;
@@ -27,33 +29,47 @@ static const uint16_t *block_v(const uint8_t *block, uint32_t kv_heads, uint32_t
            (size_t)head * DP_KV_BLOCK * value_dim;
 }
 
-static void attend_head(const struct attention_job *job, uint32_t t, uint32_t head, float *acc)
+/* The block of keys and values that starts at position `first`; keys [begin, end) of the
+ * sequence are visible. */
+static void attend_block(const struct attention_job *job, uint32_t t, uint32_t kv_head,
+                         uint32_t first, uint32_t begin, uint32_t end, dp_attend *a,
+                         dp_attend_state *states)
 {
     const dp_op_attention *op = job->op;
-    const dp_kernels *kernels = job->cpu->kernels;
-    uint32_t kv_head = head / (op->heads / op->kv_heads);
-    uint32_t end = op->position[t] + 1; /* keys [begin, end) are visible */
-    uint32_t begin = op->window && end > op->window ? end - op->window : 0;
-    dp_attend_state state = { -INFINITY, 0, acc };
+    const uint8_t *block = op->kv[t].rows[first / DP_KV_BLOCK] + op->kv[t].offset;
 
-    memset(acc, 0, op->value_dim * sizeof *acc);
-    for (uint32_t b = begin / DP_KV_BLOCK; b * DP_KV_BLOCK < end; b++) {
-        const uint8_t *block = op->kv[t].rows[b] + op->kv[t].offset;
-        uint32_t first = b * DP_KV_BLOCK;
-        dp_attend a = {
-            .q = op->q + t * op->q_stride + (size_t)head * op->key_dim,
-            .k = block_k(block, kv_head, op->key_dim),
-            .v = block_v(block, op->kv_heads, kv_head, op->key_dim, op->value_dim),
-            .key_dim = op->key_dim,
-            .value_dim = op->value_dim,
-            .begin = begin > first ? begin - first : 0,
-            .end = DP_MIN(end - first, (uint32_t)DP_KV_BLOCK),
-            .scale = op->scale,
-        };
-        kernels->attend(&state, &a);
-    }
-    kernels->attend_finish(&state, op->out + t * op->out_stride + (size_t)head * op->value_dim,
-                           op->value_dim, op->sinks ? op->sinks + head : NULL);
+    a->k = block_k(block, kv_head, op->key_dim);
+    a->v =
+        op->value_in_key ? a->k : block_v(block, op->kv_heads, kv_head, op->key_dim, op->value_dim);
+    a->v_stride = op->value_in_key ? op->key_dim : op->value_dim;
+    a->begin = begin > first ? begin - first : 0;
+    a->end = DP_MIN(end - first, (uint32_t)DP_KV_BLOCK);
+    job->cpu->kernels->attend(states, a);
+}
+
+static void attend_heads(const struct attention_job *job, uint32_t t, uint32_t kv_head,
+                         uint32_t head, uint32_t heads, float *acc)
+{
+    const dp_op_attention *op = job->op;
+    uint32_t end = op->position[t] + 1;
+    uint32_t begin = op->window && end > op->window ? end - op->window : 0;
+    dp_attend_state states[DP_CPU_HEADS];
+    dp_attend a = { .q = op->q + t * op->q_stride + (size_t)head * op->key_dim,
+                    .q_stride = op->key_dim,
+                    .key_dim = op->key_dim,
+                    .value_dim = op->value_dim,
+                    .heads = heads,
+                    .scale = op->scale };
+
+    memset(acc, 0, heads * job->cpu->head_stride * sizeof *acc);
+    for (uint32_t h = 0; h < heads; h++)
+        states[h] = (dp_attend_state){ -INFINITY, 0, acc + h * job->cpu->head_stride };
+    for (uint32_t first = begin / DP_KV_BLOCK * DP_KV_BLOCK; first < end; first += DP_KV_BLOCK)
+        attend_block(job, t, kv_head, first, begin, end, &a, states);
+    for (uint32_t h = 0; h < heads; h++)
+        job->cpu->kernels->attend_finish(
+            &states[h], op->out + t * op->out_stride + (size_t)(head + h) * op->value_dim,
+            op->value_dim, op->sinks ? op->sinks + head + h : NULL);
 }
 
 static void attend_items(void *user, size_t begin, size_t end, uint32_t worker)
@@ -61,40 +77,65 @@ static void attend_items(void *user, size_t begin, size_t end, uint32_t worker)
     const struct attention_job *job = user;
     const dp_op_attention *op = job->op;
     uint32_t group = op->heads / op->kv_heads;
-    float *acc = job->cpu->heads + worker * job->cpu->head_stride;
+    float *acc = (float *)(job->cpu->scratch + worker * job->cpu->thread_bytes);
 
     for (size_t i = begin; i < end; i++) {
-        uint32_t t = (uint32_t)(i % op->tokens), kv_head = (uint32_t)(i / op->tokens);
-        for (uint32_t h = kv_head * group; h < (kv_head + 1) * group; h++)
-            attend_head(job, t, h, acc);
+        uint32_t t = (uint32_t)(i % op->tokens), run = (uint32_t)(i / op->tokens);
+        uint32_t kv_head = run / job->kv_items, first = run % job->kv_items * job->item_heads;
+        attend_heads(job, t, kv_head, kv_head * group + first,
+                     DP_MIN(job->item_heads, group - first), acc);
     }
+}
+
+/* Many heads together read keys and values less often, but every thread should have
+ * some: with one token and one key/value head, its query heads are all there is. */
+static uint32_t choose_item_heads(const dp_device_cpu *cpu, const dp_op_attention *op)
+{
+    uint32_t group = op->heads / op->kv_heads, heads = DP_MIN(group, (uint32_t)DP_CPU_HEADS);
+    size_t runs = (size_t)op->tokens * op->kv_heads;
+
+    while (heads > 1 && runs * ((group + heads - 1) / heads) < cpu->threads)
+        heads = (heads + 1) / 2;
+    return heads;
 }
 
 void dp_cpu_attention(dp_device *d, const dp_op_attention *op)
 {
     dp_device_cpu *cpu = dp_device_cpu_of(d);
-    struct attention_job job = { cpu, op };
-    size_t items = (size_t)op->tokens * op->kv_heads;
+    struct attention_job job = { cpu, op, choose_item_heads(cpu, op), 0 };
+    size_t items;
 
     DP_CHECK(op->value_dim <= cpu->head_stride);
+    job.kv_items = (op->heads / op->kv_heads + job.item_heads - 1) / job.item_heads;
+    items = (size_t)op->tokens * op->kv_heads * job.kv_items;
     dp_pool_run(cpu->pool, items, dp_cpu_grain(cpu, items, 1), attend_items, &job);
+}
+
+/* One head's key and value of one token. */
+static void store_head(const dp_kernels *kernels, const dp_op_kv_store *op, uint32_t t, uint32_t h)
+{
+    uint32_t at = op->position[t] % DP_KV_BLOCK;
+    uint8_t *block = op->kv[t].rows[op->position[t] / DP_KV_BLOCK] + op->kv[t].offset;
+    uint16_t *k = (uint16_t *)block_k(block, h, op->key_dim) + (size_t)at * op->key_dim;
+    uint16_t *v = k;
+    const float *from_v = op->v + t * op->v_stride + (size_t)h * op->value_dim;
+
+    if (op->value_in_key) {
+        uint32_t rest = op->key_dim - op->value_dim;
+        kernels->f16_from_f32(k + op->value_dim, op->k + t * op->k_stride + (size_t)h * rest, rest);
+    } else {
+        v = (uint16_t *)block_v(block, op->kv_heads, h, op->key_dim, op->value_dim) +
+            (size_t)at * op->value_dim;
+        kernels->f16_from_f32(k, op->k + t * op->k_stride + (size_t)h * op->key_dim, op->key_dim);
+    }
+    kernels->f16_from_f32(v, from_v, op->value_dim);
 }
 
 void dp_cpu_kv_store(dp_device *d, const dp_op_kv_store *op)
 {
     const dp_kernels *kernels = dp_device_cpu_of(d)->kernels;
 
-    for (uint32_t t = 0; t < op->tokens; t++) {
-        uint32_t at = op->position[t] % DP_KV_BLOCK;
-        uint8_t *block = op->kv[t].rows[op->position[t] / DP_KV_BLOCK] + op->kv[t].offset;
-        for (uint32_t h = 0; h < op->kv_heads; h++) {
-            uint16_t *k = (uint16_t *)block_k(block, h, op->key_dim) + (size_t)at * op->key_dim;
-            uint16_t *v = (uint16_t *)block_v(block, op->kv_heads, h, op->key_dim, op->value_dim) +
-                          (size_t)at * op->value_dim;
-            kernels->f16_from_f32(k, op->k + t * op->k_stride + (size_t)h * op->key_dim,
-                                  op->key_dim);
-            kernels->f16_from_f32(v, op->v + t * op->v_stride + (size_t)h * op->value_dim,
-                                  op->value_dim);
-        }
-    }
+    for (uint32_t t = 0; t < op->tokens; t++)
+        for (uint32_t h = 0; h < op->kv_heads; h++)
+            store_head(kernels, op, t, h);
 }

@@ -18,9 +18,24 @@ static uint64_t head_bytes(const dp_device_limits *limits)
     return dp_align_up(limits->value_dim * sizeof(float), DP_CACHE_LINE);
 }
 
+static uint64_t columns_bytes(const dp_device_limits *limits)
+{
+    size_t q8 = dp_act_bytes(DP_ACT_Q8_32, dp_align_up(limits->head_k, DP_QK_K));
+    size_t f32 = dp_act_bytes(DP_ACT_F32, limits->head_k);
+    uint64_t columns = DP_MAX(q8, f32) * DP_CPU_HEAD_COLUMNS;
+
+    /* A transposed product has a row of weights and sixteen lanes a token. */
+    return DP_MAX(columns, f32 * (1 + 16 * DP_CPU_HEAD_SUMS));
+}
+
+static uint64_t thread_bytes(const dp_device_limits *limits)
+{
+    return DP_MAX(head_bytes(limits) * DP_CPU_HEADS, columns_bytes(limits));
+}
+
 uint64_t dp_device_cpu_scratch_bytes(const dp_device_limits *limits, uint32_t threads)
 {
-    return packed_bytes(limits) + head_bytes(limits) * threads;
+    return packed_bytes(limits) + thread_bytes(limits) * threads;
 }
 
 bool dp_device_cpu_has_dtype(dp_dtype type)
@@ -52,7 +67,7 @@ static void cpu_close(dp_device *d)
 
     dp_pool_close(cpu->pool);
     dp_map_release(cpu->packed, cpu->packed_size);
-    dp_map_release(cpu->heads, head_bytes(&cpu->limits) * cpu->threads);
+    dp_map_release(cpu->scratch, thread_bytes(&cpu->limits) * cpu->threads);
     dp_free(cpu);
 }
 
@@ -63,6 +78,7 @@ static const dp_device_ops cpu_ops = {
     .embed = dp_cpu_embed,
     .rmsnorm = dp_cpu_rmsnorm,
     .matmul = dp_cpu_matmul,
+    .matmul_heads = dp_cpu_matmul_heads,
     .rope = dp_cpu_rope,
     .kv_store = dp_cpu_kv_store,
     .attention = dp_cpu_attention,
@@ -98,8 +114,9 @@ dp_status dp_device_cpu_open(dp_device **out, const char *kernels, uint32_t thre
     cpu->packed_size = packed_bytes(limits);
     cpu->head_stride = head_bytes(limits) / sizeof(float);
     cpu->packed = dp_map_acquire(cpu->packed_size);
-    cpu->heads = dp_map_acquire(head_bytes(limits) * threads);
-    if (!cpu->packed || !cpu->heads) {
+    cpu->thread_bytes = thread_bytes(limits);
+    cpu->scratch = dp_map_acquire(cpu->thread_bytes * threads);
+    if (!cpu->packed || !cpu->scratch) {
         st = dp_fail(err, DP_E_NOMEM, "cpu device: %llu bytes of scratch memory",
                      (unsigned long long)dp_device_cpu_scratch_bytes(limits, threads));
         goto done;

@@ -19,6 +19,21 @@ struct matmul_job {
     size_t units_end[DP_MATMUL_PARTS_MAX]; /* of each part, running total */
 };
 
+void dp_cpu_pack(const dp_kernels *kernels, dp_act act, void *out, const float *x, size_t k)
+{
+    switch (act) {
+    case DP_ACT_Q8_32:
+        kernels->pack_q8_32(out, x, k);
+        break;
+    case DP_ACT_Q8_256:
+        kernels->pack_q8_256(out, x, k);
+        break;
+    default:
+        memcpy(out, x, k * sizeof *x);
+        break;
+    }
+}
+
 static void pack_columns(void *user, size_t begin, size_t end, uint32_t worker)
 {
     const struct matmul_job *job = user;
@@ -28,18 +43,7 @@ static void pack_columns(void *user, size_t begin, size_t end, uint32_t worker)
     (void)worker;
     for (size_t t = begin; t < end; t++) {
         const float *x = op->x + (op->x_rows ? op->x_rows[t] : t) * op->x_stride;
-        uint8_t *out = job->cpu->packed + t * job->column_bytes;
-        switch (job->act) {
-        case DP_ACT_Q8_32:
-            kernels->pack_q8_32(out, x, job->k);
-            break;
-        case DP_ACT_Q8_256:
-            kernels->pack_q8_256(out, x, job->k);
-            break;
-        default:
-            memcpy(out, x, job->k * sizeof *x);
-            break;
-        }
+        dp_cpu_pack(kernels, job->act, job->cpu->packed + t * job->column_bytes, x, job->k);
     }
 }
 

@@ -17,7 +17,7 @@ static float score_of(const float *q, const uint16_t *k, uint32_t dim, float sca
     return scale * dp_tree16(v);
 }
 
-void dp_attend_ref(dp_attend_state *state, const dp_attend *a)
+static void attend_one(dp_attend_state *state, const dp_attend *a, const float *q)
 {
     float p[DP_KV_BLOCK] = { 0 };
     float v[16];
@@ -26,7 +26,7 @@ void dp_attend_ref(dp_attend_state *state, const dp_attend *a)
     bool is_first = state->max == -INFINITY;
 
     for (uint32_t j = a->begin; j < a->end; j++) {
-        p[j] = score_of(a->q, a->k + (size_t)j * a->key_dim, a->key_dim, a->scale);
+        p[j] = score_of(q, a->k + (size_t)j * a->key_dim, a->key_dim, a->scale);
         max = p[j] > max ? p[j] : max;
     }
     for (uint32_t j = a->begin; j < a->end; j++)
@@ -40,9 +40,15 @@ void dp_attend_ref(dp_attend_state *state, const dp_attend *a)
     for (uint32_t i = 0; i < a->value_dim; i++) {
         float acc = is_first ? 0.0f : state->acc[i] * shrink;
         for (uint32_t j = a->begin; j < a->end; j++)
-            acc = fmaf(p[j], dp_f32_from_f16(a->v[(size_t)j * a->value_dim + i]), acc);
+            acc = fmaf(p[j], dp_f32_from_f16(a->v[(size_t)j * a->v_stride + i]), acc);
         state->acc[i] = acc;
     }
+}
+
+void dp_attend_ref(dp_attend_state *states, const dp_attend *a)
+{
+    for (uint32_t h = 0; h < a->heads; h++)
+        attend_one(&states[h], a, a->q + h * a->q_stride);
 }
 
 void dp_attend_finish_ref(dp_attend_state *state, float *out, uint32_t value_dim, const float *sink)

@@ -1,116 +1,114 @@
-/* attention_avx512.c - one query head against one block of 32 keys and values.
+/* attention_avx512.c - query heads against one block of 32 keys and values.
  *
- * Scores   16 keys at a time, one accumulator each, so 16 independent chains hide
- *          the latency of the fused adds and a piece of q is loaded once for all.
- *          Their 16 trees are then folded together: each step halves the lanes per
- *          key and packs two keys into a register, so 16 sums cost 15 additions and
- *          come out as one register of scores.
- * Values   8 registers of acc (128 floats) stay put while all visible values pass;
- *          wider values are done in strips of 128, then one register at a time.
+ * Scores   4 heads by 4 keys at a time, or 1 head by 16: one accumulator each, so 16
+ *          independent chains hide the latency of the fused adds, and a piece of a
+ *          key is widened from f16 once for 4 heads. The 16 trees are then folded
+ *          together: each step halves the lanes per sum and packs two sums into a
+ *          register, so 16 sums cost 15 additions and come out as one register.
+ * Values   16 registers of acc stay put while all visible values pass: 64 floats of
+ *          4 heads, or 128 of one in 8; wider values are done in strips, what is
+ *          left one register at a time.
  */
 #include "kernel/kernel_impl.h"
 #include "kernel/x86/lanes_avx512.h"
 
-enum { KEYS = 16, STRIP = 8 };
+enum { SUMS = 16, HEADS = 4, KEYS = SUMS / HEADS };
 
-/* The tree16 of a[0..15], key j's in lane j. Overwrites a. */
-static DP_ALWAYS_INLINE __m512 tree16_of_16(__m512 a[KEYS])
+/* The tree16 of a[0..15], that of a[j] in lane j. Overwrites a. */
+static DP_ALWAYS_INLINE __m512 tree16_of_16(__m512 a[SUMS])
 {
-    /* The last two steps leave key 4g + i at lane 4 swap(g) + swap(i), where swap
+    /* The last two steps leave sum 4g + i at lane 4 swap(g) + swap(i), where swap
      * exchanges 1 and 2: its own inverse. */
     const __m512i order = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
 
-    /* v[j] += v[j+8]: 8 lanes of key i, 8 lanes of key i + 8. */
+    /* v[j] += v[j+8]: 8 lanes of sum i, 8 lanes of sum i + 8. */
     for (int i = 0; i < 8; i++)
         a[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a[i], a[i + 8], 0x44),
                              _mm512_shuffle_f32x4(a[i], a[i + 8], 0xee));
-    /* v[j] += v[j+4]: 4 lanes each of keys i, i + 8, i + 4, i + 12. */
+    /* v[j] += v[j+4]: 4 lanes each of sums i, i + 8, i + 4, i + 12. */
     for (int i = 0; i < 4; i++)
         a[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a[i], a[i + 4], 0x88),
                              _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd));
-    /* v[j] += v[j+2]: in each quarter, 2 lanes of key i, 2 lanes of key i + 2. */
+    /* v[j] += v[j+2]: in each quarter, 2 lanes of sum i, 2 lanes of sum i + 2. */
     for (int i = 0; i < 2; i++)
         a[i] = _mm512_add_ps(_mm512_shuffle_ps(a[i], a[i + 2], 0x44),
                              _mm512_shuffle_ps(a[i], a[i + 2], 0xee));
-    /* v[j] += v[j+1]: in each quarter, keys +0, +2, +1, +3. */
+    /* v[j] += v[j+1]: in each quarter, sums +0, +2, +1, +3. */
     a[0] = _mm512_add_ps(_mm512_shuffle_ps(a[0], a[1], 0x88), _mm512_shuffle_ps(a[0], a[1], 0xdd));
     return _mm512_permutexvar_ps(order, a[0]);
 }
 
-/* q . k_j for 16 keys. */
-static DP_ALWAYS_INLINE __m512 dot_16_keys(const float *q, const uint16_t *k, size_t dim)
+/* q_h . k_j for `heads` heads by SUMS / heads keys: lane h * keys + j. */
+static DP_ALWAYS_INLINE __m512 dot_tile(const dp_attend *a, const float *q, const uint16_t *k,
+                                        int heads)
 {
-    __m512 v[KEYS];
-    size_t i = 0;
+    const int keys = SUMS / heads;
+    size_t dim = a->key_dim, i = 0;
+    __m512 v[SUMS];
 
-    for (int j = 0; j < KEYS; j++)
-        v[j] = _mm512_setzero_ps();
+    for (int s = 0; s < SUMS; s++)
+        v[s] = _mm512_setzero_ps();
     for (; i + 16 <= dim; i += 16) {
-        __m512 qi = _mm512_loadu_ps(q + i);
-        for (int j = 0; j < KEYS; j++)
-            v[j] = _mm512_fmadd_ps(qi, load_f16(k + (size_t)j * dim + i), v[j]);
+        __m512 qi[HEADS];
+        for (int h = 0; h < heads; h++)
+            qi[h] = _mm512_loadu_ps(q + h * a->q_stride + i);
+        for (int j = 0; j < keys; j++) {
+            __m512 kj = load_f16(k + (size_t)j * dim + i);
+            for (int h = 0; h < heads; h++)
+                v[h * keys + j] = _mm512_fmadd_ps(qi[h], kj, v[h * keys + j]);
+        }
     }
-    if (i < dim) {
+    for (int j = 0; i < dim && j < keys; j++) {
         __mmask16 lanes = first_lanes(dim - i);
-        __m512 qi = _mm512_maskz_loadu_ps(lanes, q + i);
-        for (int j = 0; j < KEYS; j++) {
-            __m512 kj = load_f16_masked(lanes, k + (size_t)j * dim + i);
-            v[j] = _mm512_mask3_fmadd_ps(qi, kj, v[j], lanes);
+        __m512 kj = load_f16_masked(lanes, k + (size_t)j * dim + i);
+        for (int h = 0; h < heads; h++) {
+            __m512 qi = _mm512_maskz_loadu_ps(lanes, q + h * a->q_stride + i);
+            v[h * keys + j] = _mm512_mask3_fmadd_ps(qi, kj, v[h * keys + j], lanes);
         }
     }
     return tree16_of_16(v);
 }
 
-/* acc[0..16 count) = acc * shrink + the values of the visible keys, key after key. */
-static DP_ALWAYS_INLINE void add_values(float *acc, const uint16_t *v, const float *p,
-                                        const dp_attend *a, float shrink, bool is_first, int count,
-                                        __mmask16 lanes)
+/* p[h][j] = q_h . k_j. Keys of which none of a tile is visible are not read. */
+static DP_ALWAYS_INLINE void dot_block(float p[][DP_KV_BLOCK], const dp_attend *a, const float *q,
+                                       uint32_t visible, int heads)
 {
-    __m512 sum[STRIP];
+    const uint32_t keys = SUMS / (uint32_t)heads, tile = (1u << keys) - 1;
 
-    for (int i = 0; i < count; i++) {
-        sum[i] = _mm512_setzero_ps();
-        if (!is_first) {
-            __m512 old = _mm512_maskz_loadu_ps(lanes, acc + 16 * i);
-            sum[i] = _mm512_mul_ps(old, _mm512_set1_ps(shrink));
+    for (uint32_t j = 0; j < DP_KV_BLOCK; j += keys) {
+        __m512 dots;
+        if (!(visible >> j & tile))
+            continue;
+        dots = dot_tile(a, q, a->k + (size_t)j * a->key_dim, heads);
+        if (heads == 1) {
+            _mm512_storeu_ps(p[0] + j, dots);
+            continue;
         }
+        _mm_storeu_ps(p[0] + j, _mm512_castps512_ps128(dots));
+        _mm_storeu_ps(p[1] + j, _mm512_extractf32x4_ps(dots, 1));
+        _mm_storeu_ps(p[2] + j, _mm512_extractf32x4_ps(dots, 2));
+        _mm_storeu_ps(p[3] + j, _mm512_extractf32x4_ps(dots, 3));
     }
-    for (uint32_t j = a->begin; j < a->end; j++) {
-        const uint16_t *vj = v + (size_t)j * a->value_dim;
-        __m512 pj = _mm512_set1_ps(p[j]);
-        for (int i = 0; i < count; i++) {
-            __m512 value = lanes == 0xffff ? load_f16(vj + 16 * i) : load_f16_masked(lanes, vj);
-            sum[i] = _mm512_fmadd_ps(pj, value, sum[i]);
-        }
-    }
-    for (int i = 0; i < count; i++)
-        _mm512_mask_storeu_ps(acc + 16 * i, lanes, sum[i]);
 }
 
-void dp_attend_avx512(dp_attend_state *state, const dp_attend *a)
+/* Turns products into weights and moves the state's maximum and sum on. Returns what
+ * acc is multiplied by. */
+static DP_ALWAYS_INLINE float weigh(dp_attend_state *state, float p[DP_KV_BLOCK], float scale,
+                                    uint32_t visible)
 {
     const __m512 lowest = _mm512_set1_ps(-INFINITY);
-    const __m512 scale = _mm512_set1_ps(a->scale);
-    uint32_t visible = (uint32_t)((1ull << a->end) - (1ull << a->begin));
     bool is_first = state->max == -INFINITY;
-    float p[DP_KV_BLOCK];
-    __m512 s[2], max16;
     float max, shrink;
-    uint32_t i = 0;
+    __m512 s[2];
 
-    /* Scores of 32 keys in two registers; a half with no visible key is not read. */
     for (int half = 0; half < 2; half++) {
         __mmask16 keys = (__mmask16)(visible >> 16 * half);
-        s[half] = lowest;
-        if (keys) {
-            __m512 dots = dot_16_keys(a->q, a->k + (size_t)half * KEYS * a->key_dim, a->key_dim);
-            s[half] = _mm512_mask_mul_ps(lowest, keys, scale, dots);
-        }
+        __m512 dots = _mm512_maskz_loadu_ps(keys, p + 16 * half);
+        s[half] = _mm512_mask_mul_ps(lowest, keys, _mm512_set1_ps(scale), dots);
     }
 
     /* Invisible keys stand at -infinity, so exp16 gives them 0. */
-    max16 = _mm512_max_ps(s[0], s[1]);
-    max = _mm512_reduce_max_ps(max16);
+    max = _mm512_reduce_max_ps(_mm512_max_ps(s[0], s[1]));
     max = max > state->max ? max : state->max;
     for (int half = 0; half < 2; half++) {
         s[half] = exp16(_mm512_sub_ps(s[half], _mm512_set1_ps(max)));
@@ -119,14 +117,73 @@ void dp_attend_avx512(dp_attend_state *state, const dp_attend *a)
     shrink = _mm512_cvtss_f32(exp16(_mm512_set1_ps(state->max - max)));
     state->sum = fmaf(is_first ? 0.0f : state->sum, shrink, tree16(_mm512_add_ps(s[0], s[1])));
     state->max = max;
+    return shrink;
+}
 
-    for (; i + 16 * STRIP <= a->value_dim; i += 16 * STRIP)
-        add_values(state->acc + i, a->v + i, p, a, shrink, is_first, STRIP, 0xffff);
+struct weights { /* of a block's keys, by head */
+    float p[HEADS][DP_KV_BLOCK];
+    float shrink[HEADS];
+    bool is_first[HEADS];
+};
+
+/* acc[at .. at + 16 count) = acc * shrink + the values of the visible keys, key after
+ * key, for each head. */
+static DP_ALWAYS_INLINE void add_values(dp_attend_state *states, const dp_attend *a,
+                                        const struct weights *w, uint32_t at, int heads, int count,
+                                        __mmask16 lanes)
+{
+    __m512 sum[16];
+
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < count; i++) {
+            sum[h * count + i] = _mm512_setzero_ps();
+            if (!w->is_first[h]) {
+                __m512 old = _mm512_maskz_loadu_ps(lanes, states[h].acc + at + 16 * i);
+                sum[h * count + i] = _mm512_mul_ps(old, _mm512_set1_ps(w->shrink[h]));
+            }
+        }
+    for (uint32_t j = a->begin; j < a->end; j++) {
+        const uint16_t *vj = a->v + (size_t)j * a->v_stride + at;
+        for (int i = 0; i < count; i++) {
+            __m512 value = lanes == 0xffff ? load_f16(vj + 16 * i) : load_f16_masked(lanes, vj);
+            for (int h = 0; h < heads; h++)
+                sum[h * count + i] =
+                    _mm512_fmadd_ps(_mm512_set1_ps(w->p[h][j]), value, sum[h * count + i]);
+        }
+    }
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < count; i++)
+            _mm512_mask_storeu_ps(states[h].acc + at + 16 * i, lanes, sum[h * count + i]);
+}
+
+static DP_ALWAYS_INLINE void attend(dp_attend_state *states, const dp_attend *a, const float *q,
+                                    int heads)
+{
+    uint32_t visible = (uint32_t)((1ull << a->end) - (1ull << a->begin));
+    struct weights w;
+    uint32_t i = 0;
+
+    dot_block(w.p, a, q, visible, heads);
+    for (int h = 0; h < heads; h++) {
+        w.is_first[h] = states[h].max == -INFINITY;
+        w.shrink[h] = weigh(&states[h], w.p[h], a->scale, visible);
+    }
+    for (; heads == 1 && i + 128 <= a->value_dim; i += 128)
+        add_values(states, a, &w, i, heads, 8, 0xffff);
     for (; i + 64 <= a->value_dim; i += 64)
-        add_values(state->acc + i, a->v + i, p, a, shrink, is_first, 4, 0xffff);
+        add_values(states, a, &w, i, heads, 4, 0xffff);
     for (; i < a->value_dim; i += 16)
-        add_values(state->acc + i, a->v + i, p, a, shrink, is_first, 1,
-                   first_lanes(a->value_dim - i));
+        add_values(states, a, &w, i, heads, 1, first_lanes(a->value_dim - i));
+}
+
+void dp_attend_avx512(dp_attend_state *states, const dp_attend *a)
+{
+    uint32_t h = 0;
+
+    for (; h + HEADS <= a->heads; h += HEADS)
+        attend(states + h, a, a->q + h * a->q_stride, HEADS);
+    for (; h < a->heads; h++)
+        attend(states + h, a, a->q + h * a->q_stride, 1);
 }
 
 void dp_attend_finish_avx512(dp_attend_state *state, float *out, uint32_t value_dim,
