@@ -41,13 +41,17 @@ static uint64_t kv_bytes(const dp_model *model, const dp_plan *p)
 static dp_device_limits limits_of(const dp_model *model, uint32_t batch_tokens)
 {
     const dp_hparams *hp = &model->hp;
-    dp_device_limits limits = { batch_tokens, hp->embed_dim, hp->value_dim };
+    dp_device_limits limits = { .tokens = batch_tokens,
+                                .k_max = DP_MAX(hp->embed_dim, hp->q_lora_rank),
+                                .value_dim = hp->value_dim };
 
     for (uint32_t l = 0; l < hp->layer_count; l++) {
-        limits.k_max = DP_MAX(limits.k_max, hp->head_count[l] * hp->value_dim);
+        limits.k_max = DP_MAX(limits.k_max, hp->head_count[l] * dp_hparams_mixed_dim(hp));
         limits.k_max = DP_MAX(limits.k_max, hp->ff_dim[l]);
     }
-    limits.k_max = DP_MAX(limits.k_max, hp->expert_ff_dim);
+    limits.k_max = DP_MAX(limits.k_max, hp->expert_ff_dim * DP_MAX(hp->expert_shared, 1u));
+    if (hp->value_in_key)
+        limits.head_k = DP_MAX(DP_MAX(hp->value_dim, hp->key_dim_mla), hp->value_dim_mla);
     return limits;
 }
 

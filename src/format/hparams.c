@@ -39,6 +39,7 @@ static const struct u32_row {
     { "expert_group_count", AT(expert_group_count), 0, DP_EXPERTS_MAX, 0 },
     { "expert_group_used_count", AT(expert_group_used), 0, DP_EXPERTS_MAX, 0 },
     { "leading_dense_block_count", AT(leading_dense), 0, DP_LAYERS_MAX, 0 },
+    { "nextn_predict_layers", AT(nextn_layers), 0, DP_LAYERS_MAX, 0 },
 };
 
 static const struct f32_row {

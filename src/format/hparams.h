@@ -66,6 +66,10 @@ typedef struct dp_hparams {
     dp_gating expert_gating; /* 0: the file does not say, the architecture's own applies */
 
     uint32_t q_lora_rank, kv_lora_rank, key_dim_mla, value_dim_mla; /* deepseek2; 0 elsewhere */
+    bool value_in_key;     /* set at binding: what is kept is one latent for all heads, whose
+                              first value_dim values are the values too; queries have
+                              key_dim_mla, results of heads value_dim_mla */
+    uint32_t nextn_layers; /* nextn_predict_layers: the last layers only serve to guess ahead */
 } dp_hparams;
 
 /* Reads the keys of any supported architecture and checks ranges. Does not know
@@ -73,5 +77,16 @@ typedef struct dp_hparams {
  * DP_E_NOTFOUND, DP_E_CORRUPT, DP_E_LIMIT, DP_E_UNSUPPORTED (rope scaling,
  * gating), each naming the key; *out is zero then. */
 dp_status dp_hparams_read(dp_hparams *out, const dp_gguf *gguf, dp_error *err);
+
+/* The width of a head's query, and of what attention gives for it. */
+static inline uint32_t dp_hparams_query_dim(const dp_hparams *hp)
+{
+    return hp->value_in_key ? hp->key_dim_mla : hp->key_dim;
+}
+
+static inline uint32_t dp_hparams_mixed_dim(const dp_hparams *hp)
+{
+    return hp->value_in_key ? hp->value_dim_mla : hp->value_dim;
+}
 
 #endif

@@ -26,6 +26,7 @@ struct dp_arch {
 const dp_arch *dp_arch_find(const char *name); /* NULL: not supported */
 extern const dp_arch *const dp_arch_all[];     /* NULL-terminated */
 
+extern const dp_arch dp_arch_deepseek2;
 extern const dp_arch dp_arch_gpt_oss;
 extern const dp_arch dp_arch_llama;
 extern const dp_arch dp_arch_qwen3, dp_arch_qwen3moe;

@@ -2,8 +2,8 @@
 
 #include "model/arch.h"
 
-const dp_arch *const dp_arch_all[] = { &dp_arch_gpt_oss, &dp_arch_llama, &dp_arch_qwen3,
-                                       &dp_arch_qwen3moe, NULL };
+const dp_arch *const dp_arch_all[] = { &dp_arch_deepseek2, &dp_arch_gpt_oss,  &dp_arch_llama,
+                                       &dp_arch_qwen3,     &dp_arch_qwen3moe, NULL };
 
 const dp_arch *dp_arch_find(const char *name)
 {

@@ -159,8 +159,8 @@ static void fill_weight(dp_binder *b, dp_weight *out, const dp_tensor *t, uint32
     };
 }
 
-void dp_bind_weight(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t rows,
-                    uint32_t k, unsigned flags)
+static void bind_stack(dp_binder *b, dp_weight *out, const char *format, uint32_t layer,
+                       uint32_t stack, uint32_t rows, uint32_t k, unsigned flags)
 {
     char name[DP_GGUF_NAME_MAX];
     const dp_tensor *t;
@@ -176,8 +176,34 @@ void dp_bind_weight(dp_binder *b, dp_weight *out, const char *format, uint32_t l
         return;
     }
     rows = rows ? rows : 1;
-    if (check(b, t, k, rows, 1, flags) && add_part(b, t, 0, t->size))
-        fill_weight(b, out, t, rows, k);
+    if (check(b, t, k, rows, stack, flags) && add_part(b, t, 0, t->size))
+        fill_weight(b, out, t, stack * rows, k);
+}
+
+void dp_bind_weight(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t rows,
+                    uint32_t k, unsigned flags)
+{
+    bind_stack(b, out, format, layer, 1, rows, k, flags);
+}
+
+void dp_bind_stack(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t stack,
+                   uint32_t rows, uint32_t k)
+{
+    bind_stack(b, out, format, layer, stack, rows, k, 0);
+}
+
+void dp_bind_skip_layer(dp_binder *b, uint32_t layer)
+{
+    char prefix[DP_GGUF_NAME_MAX];
+    size_t size;
+
+    snprintf(prefix, sizeof prefix, "blk.%u.", layer);
+    size = strlen(prefix);
+    for (size_t i = 0; !b->status && i < dp_gguf_tensor_count(b->gguf); i++) {
+        dp_str name = dp_gguf_tensor(b->gguf, i)->name;
+        if (name.size > size && memcmp(name.bytes, prefix, size) == 0)
+            b->is_bound[i] = 1;
+    }
 }
 
 void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, const char *each_format,

@@ -70,6 +70,11 @@ dp_page_id dp_bind_page(dp_binder *b, dp_page_kind kind, uint32_t layer, uint32_
  * rows x k, or a vector of k when rows is 0. */
 void dp_bind_weight(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t rows,
                     uint32_t k, unsigned flags);
+/* The same for a stack {k, rows, stack}: a matrix of stack * rows rows. */
+void dp_bind_stack(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t stack,
+                   uint32_t rows, uint32_t k);
+/* Tensors of a layer that the graph does not run: counted as bound. */
+void dp_bind_skip_layer(dp_binder *b, uint32_t layer);
 /* Slice `expert` of a stack {k, rows, experts}, or tensor `each_format`
  * (layer, expert) of files that keep experts apart. */
 void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, const char *each_format,

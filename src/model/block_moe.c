@@ -82,7 +82,19 @@ static void run_expert(dp_step *step, const dp_layer *layer, uint32_t expert, co
                     step->expert_out + (size_t)first * step->model->hp.embed_dim);
 }
 
-static dp_status run_experts(dp_step *step, const dp_layer *layer, dp_error *err)
+/* Every token's: its weights are on the layer's page. */
+static void run_shared(dp_step *step, const dp_layer *layer, const dp_lease *lease)
+{
+    size_t dim = step->model->hp.embed_dim;
+
+    if (layer->shared.gate.page == DP_PAGE_NONE)
+        return;
+    dp_block_swiglu(step, &layer->shared, lease, NULL, step->count, step->expert_out);
+    step->device->ops->add(step->device, step->x, step->expert_out, step->count * dim);
+}
+
+static dp_status run_experts(dp_step *step, const dp_layer *layer, dp_lease *layer_lease,
+                             dp_error *err)
 {
     const dp_hparams *hp = &step->model->hp;
     size_t count = 0, index;
@@ -94,6 +106,9 @@ static dp_status run_experts(dp_step *step, const dp_layer *layer, dp_error *err
         if (step->expert_begin[e] < step->expert_begin[e + 1])
             step->pages[count++] = layer->expert_first + e;
     st = dp_tier_want(step->tier, step->pages, count, step->page_scratch, &batch, err);
+    if (!st)
+        run_shared(step, layer, layer_lease); /* while the chosen ones load */
+    dp_tier_release(step->tier, layer_lease);
     if (st)
         return st;
     while ((st = dp_step_next(step, &batch, &lease, &index, err)) == DP_OK) {
@@ -110,9 +125,8 @@ dp_status dp_block_moe(dp_step *step, const dp_layer *layer, dp_lease *lease, dp
     dp_status st;
 
     route(step, layer, lease);
-    dp_tier_release(step->tier, lease);
     group_by_expert(step);
-    st = run_experts(step, layer, err);
+    st = run_experts(step, layer, lease, err);
     if (st)
         return st;
     step->device->ops->mix(step->device, &(dp_op_mix){

@@ -31,10 +31,15 @@ struct dp_step {
 
     float *x;         /* [T][D] the residual stream */
     float *h;         /* [T][D] normed input of a block; the block's result */
-    float *q;         /* [T][heads * key_dim] */
-    float *k, *v;     /* [T][kv_heads * ...] */
-    float *mixed;     /* [T][heads * value_dim] attention's result before the output matrix */
+    float *q;         /* [T][heads * query_dim] */
+    float *k, *v;     /* [T][kv_heads * ...]; latent attention: [T][rope], [T][kv_lora] */
+    float *mixed;     /* [T][heads * mixed_dim] attention's result before the output matrix */
     float *gate, *up; /* [T][widest feed-forward] */
+
+    /* latent attention, a few tokens at a time */
+    float *q_low;        /* [T][q_lora] */
+    float *q_latent;     /* [DP_MLA_TOKENS][heads * key_dim] */
+    float *mixed_latent; /* [DP_MLA_TOKENS][heads * value_dim] */
 
     /* mixtures: token t's r-th expert is slot t * used + r */
     float *router;          /* [T][experts] */
@@ -63,11 +68,18 @@ void dp_block_norm(dp_step *step, const float *gain);
  * where the layer has such norms, rotated by position, keys and values stored. */
 void dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease);
 
+/* The same with one latent for the keys and values of all heads (block_mla.c). */
+#define DP_MLA_TOKENS 64 /* in the latent's space at once: its queries are wide */
+void dp_block_mla(dp_step *step, uint32_t layer, const dp_lease *lease);
+/* Binds its weights to the page opened last. */
+void dp_bind_mla(dp_model *m, dp_binder *b, uint32_t layer);
+
 /* x += W_down swiglu(W_gate h, W_up h). */
 void dp_block_ffn(dp_step *step, const dp_layer *layer, const dp_lease *lease);
 
-/* x += sum over chosen experts, router applied to h. lease: the layer's page; it
- * is released as soon as the router's weights were used, always. */
+/* x += the shared expert where the layer has one, then the sum over chosen experts, router
+ * applied to h. lease: the layer's page; it is released as soon as its weights were used,
+ * always. */
 dp_status dp_block_moe(dp_step *step, const dp_layer *layer, dp_lease *lease, dp_error *err);
 
 /* Writes the feed-forward of `tokens` rows of h, with the family's activation, into y
@@ -94,6 +106,10 @@ void dp_bind_dense(dp_model *m, dp_binder *b, uint32_t l);
 /* Families whose files leave routing to the architecture, which is `gating`. Keys
  * that say otherwise are refused. Softmax: the chosen weights are renormalised. */
 void dp_bind_routing(dp_model *m, dp_binder *b, dp_gating gating);
+/* The half of a layer behind attention, of h: dense or a mixture. lease: the layer's page;
+ * released, always. */
+dp_status dp_standard_feed_forward(dp_step *step, const dp_layer *w, dp_lease *lease,
+                                   dp_error *err);
 /* dp_arch.layer of these families. */
 dp_status dp_standard_layer(dp_step *step, uint32_t layer, dp_error *err);
 

@@ -15,7 +15,8 @@ struct dp_kv {
 
 static uint64_t layer_bytes(const dp_hparams *hp, uint32_t layer)
 {
-    uint64_t per_token = (uint64_t)hp->kv_head_count[layer] * (hp->key_dim + hp->value_dim);
+    uint64_t kept_dim = hp->key_dim + (hp->value_in_key ? 0 : hp->value_dim);
+    uint64_t per_token = (uint64_t)hp->kv_head_count[layer] * kept_dim;
 
     return dp_align_up(per_token * DP_KV_BLOCK_TOKENS * sizeof(uint16_t), DP_CACHE_LINE);
 }

@@ -20,6 +20,18 @@ typedef struct dp_ffn {
     dp_weight gate_bias, up_bias, down_bias; /* [ff], [ff], [embed] */
 } dp_ffn;
 
+/* Latent attention (block_mla.c); q and o are the layer's. Head h's matrices are
+ *
+ *   k_b, v_b   [kv_lora][nope] and [value][kv_lora]: rows h * kv_lora .., h * value ..
+ *   kv_b       older files: nope rows of kv_lora, which are k_b's columns, then value rows,
+ *              which are v_b's; k_b and v_b are absent then */
+typedef struct dp_mla_weights {
+    dp_weight q_a, q_a_norm; /* [q_lora][embed], [q_lora]; absent: q multiplies the input */
+    dp_weight kv_a;          /* [kv_lora + rope][embed] */
+    dp_weight kv_a_norm;     /* [kv_lora] */
+    dp_weight k_b, v_b, kv_b;
+} dp_mla_weights;
+
 /* The weights of one layer. What a family does not have is absent
  * (page == DP_PAGE_NONE, expert_first == DP_PAGE_NONE). */
 typedef struct dp_layer {
@@ -30,6 +42,7 @@ typedef struct dp_layer {
     dp_weight q_norm, k_norm; /* [key_dim], over each head */
     dp_weight sinks;          /* [heads]: logits of a weightless key */
     uint32_t window;          /* last positions a token sees; 0: all */
+    dp_mla_weights mla;
     dp_weight ffn_norm;
     dp_weight router;      /* [experts][embed] */
     dp_weight router_bias; /* [experts]: added to the logits */
@@ -37,6 +50,7 @@ typedef struct dp_layer {
     dp_page_id ffn_page;   /* dense feed-forward, DP_PAGE_NONE in a mixture */
     dp_ffn ffn;            /* dense, or any expert: pages expert_first + e are alike */
     dp_page_id expert_first;
+    dp_ffn shared; /* on the layer's page: an expert of every token */
 } dp_layer;
 
 /* Whether YaRN's correction range is rounded outward to whole pairs. */

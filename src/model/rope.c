@@ -27,7 +27,10 @@ static void blend_yarn(dp_rope *rope, const dp_hparams *hp, bool rounds_range)
         ramp = fmin(fmax(ramp, 0), 1);
         rope->theta[i] *= 1 - ramp + ramp / hp->rope_factor;
     }
-    rope->magnitude = (0.1 * log(hp->rope_factor) + 1) * hp->rope_attn_factor;
+    /* With a log multiplier the magnitude is the softmax's (block_mla.c). */
+    rope->magnitude = hp->rope_attn_factor;
+    if (hp->yarn_log_multiplier == 0)
+        rope->magnitude *= 0.1 * log(hp->rope_factor) + 1;
 }
 
 void dp_rope_init(dp_rope *rope, const dp_hparams *hp, const float *divisors, bool rounds_range)

@@ -145,6 +145,22 @@ void dp_bind_routing(dp_model *m, dp_binder *b, dp_gating gating)
     hp->expert_weights_norm = gating == DP_GATING_SOFTMAX;
 }
 
+dp_status dp_standard_feed_forward(dp_step *step, const dp_layer *w, dp_lease *lease, dp_error *err)
+{
+    dp_status st;
+
+    if (w->ffn_page == DP_PAGE_NONE)
+        return dp_block_moe(step, w, lease, err);
+
+    dp_tier_release(step->tier, lease);
+    st = dp_step_acquire(step, w->ffn_page, lease, err);
+    if (st)
+        return st;
+    dp_block_ffn(step, w, lease);
+    dp_tier_release(step->tier, lease);
+    return DP_OK;
+}
+
 dp_status dp_standard_layer(dp_step *step, uint32_t l, dp_error *err)
 {
     const dp_layer *w = &step->model->layers[l];
@@ -156,14 +172,5 @@ dp_status dp_standard_layer(dp_step *step, uint32_t l, dp_error *err)
     dp_block_norm(step, dp_weight_f32(&w->attn_norm, &lease));
     dp_block_attention(step, l, &lease);
     dp_block_norm(step, dp_weight_f32(&w->ffn_norm, &lease));
-    if (w->ffn_page == DP_PAGE_NONE)
-        return dp_block_moe(step, w, &lease, err);
-
-    dp_tier_release(step->tier, &lease);
-    st = dp_step_acquire(step, w->ffn_page, &lease, err);
-    if (st)
-        return st;
-    dp_block_ffn(step, w, &lease);
-    dp_tier_release(step->tier, &lease);
-    return DP_OK;
+    return dp_standard_feed_forward(step, w, &lease, err);
 }

@@ -15,6 +15,7 @@
 
 struct shapes {
     uint64_t dim, q, k, v, mixed, ff, experts, used, pairs, vocab, page_scratch;
+    uint64_t q_low, q_latent, mixed_latent; /* 0 without latent attention */
 };
 
 static struct shapes shapes_of(const dp_model *m)
@@ -22,7 +23,7 @@ static struct shapes shapes_of(const dp_model *m)
     const dp_hparams *hp = &m->hp;
     struct shapes s = {
         .dim = hp->embed_dim,
-        .ff = hp->expert_count ? hp->expert_ff_dim : 0,
+        .ff = hp->expert_count ? (uint64_t)hp->expert_ff_dim * DP_MAX(hp->expert_shared, 1) : 0,
         .experts = hp->expert_count,
         .used = hp->expert_used,
         .pairs = hp->rope_dim / 2,
@@ -30,13 +31,18 @@ static struct shapes shapes_of(const dp_model *m)
     };
 
     for (uint32_t l = 0; l < hp->layer_count; l++) {
-        s.q = DP_MAX(s.q, (uint64_t)hp->head_count[l] * hp->key_dim);
-        s.mixed = DP_MAX(s.mixed, (uint64_t)hp->head_count[l] * hp->value_dim);
+        s.q = DP_MAX(s.q, (uint64_t)hp->head_count[l] * dp_hparams_query_dim(hp));
+        s.mixed = DP_MAX(s.mixed, (uint64_t)hp->head_count[l] * dp_hparams_mixed_dim(hp));
         s.k = DP_MAX(s.k, (uint64_t)hp->kv_head_count[l] * hp->key_dim);
         s.v = DP_MAX(s.v, (uint64_t)hp->kv_head_count[l] * hp->value_dim);
         if (m->layers[l].ffn_page != DP_PAGE_NONE)
             s.ff = DP_MAX(s.ff, (uint64_t)hp->ff_dim[l]);
+        if (hp->value_in_key) {
+            s.q_latent = DP_MAX(s.q_latent, (uint64_t)hp->head_count[l] * hp->key_dim);
+            s.mixed_latent = DP_MAX(s.mixed_latent, (uint64_t)hp->head_count[l] * hp->value_dim);
+        }
     }
+    s.q_low = hp->value_in_key ? hp->q_lora_rank : 0;
     return s;
 }
 
@@ -58,7 +64,7 @@ static void *take(struct layout *at, uint64_t count, size_t size)
 static void lay_out(dp_step *s, struct layout *at, const dp_model *m, const dp_step_config *config)
 {
     struct shapes n = shapes_of(m);
-    uint64_t t = config->batch_tokens;
+    uint64_t t = config->batch_tokens, few = DP_MIN(t, (uint64_t)DP_MLA_TOKENS);
 
     s->position = take(at, t, sizeof *s->position);
     s->kv = take(at, t, sizeof *s->kv);
@@ -72,6 +78,9 @@ static void lay_out(dp_step *s, struct layout *at, const dp_model *m, const dp_s
     s->mixed = take(at, t * n.mixed, sizeof *s->mixed);
     s->gate = take(at, t * n.ff, sizeof *s->gate);
     s->up = take(at, t * n.ff, sizeof *s->up);
+    s->q_low = take(at, t * n.q_low, sizeof *s->q_low);
+    s->q_latent = take(at, few * n.q_latent, sizeof *s->q_latent);
+    s->mixed_latent = take(at, few * n.mixed_latent, sizeof *s->mixed_latent);
     s->router = take(at, t * n.experts, sizeof *s->router);
     s->expert_ids = take(at, t * n.used, sizeof *s->expert_ids);
     s->expert_weights = take(at, t * n.used, sizeof *s->expert_weights);

@@ -30,6 +30,7 @@ static model models[] = {
     { "mixtral-q4_0", "tests/oracle/mixtral/mixtral-q4_0.gguf", 1024, NULL },
     { "qwen3moe-q8_0", "tests/oracle/qwen3moe/qwen3moe-q8_0.gguf", 1024, NULL },
     { "gptoss-mxfp4", "tests/oracle/gptoss/gptoss-mxfp4.gguf", 448, NULL },
+    { "deepseek3-bf16", "tests/oracle/deepseek3/deepseek3-bf16.gguf", 1024, NULL },
 };
 #define MODEL_COUNT (sizeof models / sizeof models[0])
 

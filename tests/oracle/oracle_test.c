@@ -47,6 +47,8 @@ static const set sets[] = {
       1e-3, 0, 0 },
     { "gptoss-mxfp4", ORACLE "gptoss/gptoss-mxfp4.gguf", ORACLE "gptoss/mxfp4.json", 0.03, 0.015,
       0.25, 0.02, 0.05, 0.2 },
+    { "deepseek3-bf16", ORACLE "deepseek3/deepseek3-bf16.gguf", ORACLE "deepseek3/bf16.json", 1e-3,
+      5e-4, 1e-3, 1e-3, 0, 0 },
     { "demo-q4_0", "models/demo-q4_0.gguf", ORACLE "demo/q4_0.json", 0.03, 0.015, 0.25, 0.02, 0.05,
       0.2 },
 };
