@@ -115,8 +115,9 @@ void dp_inspect_model(const dp_inspect *inspect, dp_model_info *out)
         out->tensor_bytes += t->size;
         out->parameter_count += t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
     }
+    /* A family may read its keys in a way of its own: what is kept of a token, for one. */
     if (inspect->hp)
-        copy_hparams(out, inspect->hp);
+        copy_hparams(out, inspect->model ? &inspect->model->hp : inspect->hp);
 }
 
 bool dp_inspect_tensor(const dp_inspect *inspect, uint32_t i, dp_tensor_info *out)
@@ -241,6 +242,15 @@ static uint32_t experts_held(const dp_plan *plan, const dp_model *m, const dp_ti
     return (uint32_t)DP_MIN(count, room / (bytes / count));
 }
 
+static uint32_t count_pages(const dp_model *m, dp_page_kind kind)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < m->pages.page_count; i++)
+        count += m->pages.pages[i].kind == kind;
+    return count;
+}
+
 dp_status dp_inspect_plan(const dp_inspect *inspect, const dp_options *options, dp_plan_info *out,
                           dp_error *err)
 {
@@ -265,7 +275,7 @@ dp_status dp_inspect_plan(const dp_inspect *inspect, const dp_options *options, 
     *out = (dp_plan_info){
         .fits = dp_plan_make(&plan, m, e->tier, after.heap_bytes - before.heap_bytes, options,
                              &why) == DP_OK,
-        .experts_total = m->hp.expert_count * m->hp.layer_count,
+        .experts_total = count_pages(m, DP_PAGE_EXPERT),
     };
     out->budget_bytes = plan.budget_bytes;
     out->reserve_bytes = plan.reserve_bytes;
