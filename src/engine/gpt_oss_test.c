@@ -77,11 +77,16 @@ static struct {
     double logits[TOKENS][VOCAB];
 } s;
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t size = strlen(text), end_size = strlen(end);
+
+    return size >= end_size && strcmp(text + size - end_size, end) == 0;
+}
+
 static double at(const char *format, uint32_t layer, uint32_t i)
 {
-    const char *name = s.twist->name;
-
-    if (name && strcmp(format + strlen(format) - strlen(name), name) == 0)
+    if (s.twist->name && ends_with(format, s.twist->name))
         return 0;
     return test_model_data(s.m, format, layer)[i];
 }
