@@ -71,6 +71,9 @@ typedef struct dp_generate {
     bool shows_special;       /* writes the names of control tokens */
     bool (*on_text)(void *user, const char *text,
                     size_t size); /* whole characters; false cancels */
+    /* A control token, in its place between texts, and the one that ends the turn: what a
+     * dp_chat_parser is fed. No stop string reaches across it. NULL: they are silent. */
+    bool (*on_control)(void *user, dp_token token);
     void *user;
 } dp_generate;
 

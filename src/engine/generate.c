@@ -76,6 +76,22 @@ static void flush(struct generation *g, bool is_end)
     emit(g, g->held.size - (is_end ? 0 : unsure_size(g)));
 }
 
+/* Everything before the token goes out before it. */
+static dp_status take_control(struct generation *g, dp_token token)
+{
+    dp_status st;
+
+    if (!g->how->on_control || dp_tokenizer_kind(g->decoder.tokenizer, token) != DP_TOKEN_CONTROL)
+        return DP_OK;
+    st = dp_decoder_finish(&g->decoder, &g->held);
+    if (st)
+        return st;
+    flush(g, true);
+    if (!g->met_stop && !g->is_canceled && !g->how->on_control(g->how->user, token))
+        g->is_canceled = true;
+    return DP_OK;
+}
+
 static dp_status check_request(const dp_session *s, const dp_generate *how, dp_error *err)
 {
     if (!s->engine->vocab)
@@ -107,10 +123,14 @@ static dp_status advance(struct generation *g, uint32_t made, dp_finish *finish,
     st = dp_session_sample(s, &token, err);
     if (st)
         return st;
-    *finish = DP_FINISH_STOP_TOKEN;
-    if (!g->how->ignores_stop_tokens && dp_vocab_is_stop(s->engine->vocab, token))
+    st = take_control(g, token);
+    *finish = g->met_stop      ? DP_FINISH_STOP_TEXT
+              : g->is_canceled ? DP_FINISH_CANCELED
+                               : DP_FINISH_STOP_TOKEN;
+    if (!st && !g->how->ignores_stop_tokens && dp_vocab_is_stop(s->engine->vocab, token))
         return DP_OK;
-    st = dp_decoder_push(&g->decoder, token, &g->held);
+    if (!st && !g->met_stop)
+        st = dp_decoder_push(&g->decoder, token, &g->held);
     if (st)
         return dp_fail(err, st, "generation: no memory for text");
     flush(g, false);

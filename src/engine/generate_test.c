@@ -369,6 +369,68 @@ static void texts_end_as_they_should(void **unused)
     }
 }
 
+static bool write_control(void *user, dp_token token)
+{
+    char name[16];
+
+    return write_text(user, name, (size_t)snprintf(name, sizeof name, "[%d]", token));
+}
+
+/* Control tokens come in their place, behind the text that was held back. */
+static void control_tokens_have_their_place(void **unused)
+{
+    static const struct {
+        const char *name;
+        dp_token script[SCRIPT_MAX];
+        uint32_t script_count, calls_max;
+        const char *want;
+        dp_finish finish;
+    } rows[] = {
+        { "the last", { HELLO, X, EOS }, 3, 99, "x|[2]", DP_FINISH_STOP_TOKEN },
+        { "one between", { HELLO, X, 1, Y, EOS }, 5, 99, "x|[1]|y|[2]", DP_FINISH_STOP_TOKEN },
+        { "behind what is held",
+          { HELLO, X, EN, 1, D, EOS },
+          6,
+          99,
+          "x|EN|[1]|D|[2]",
+          DP_FINISH_STOP_TOKEN },
+        { "behind half a character",
+          { HELLO, BYTE(0xE2), 1, X, EOS },
+          5,
+          99,
+          "\xE2|[1]|x|[2]",
+          DP_FINISH_STOP_TOKEN },
+        { "canceled", { HELLO, X, 1, Y, EOS }, 5, 2, "x|[1]", DP_FINISH_CANCELED },
+        { "canceled by what was held", { HELLO, EN, 1, Y, EOS }, 5, 1, "EN", DP_FINISH_CANCELED },
+        { "canceled at the end", { HELLO, EOS }, 2, 1, "[2]", DP_FINISH_CANCELED },
+    };
+    static const char *const stops[] = { "END" };
+
+    for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
+        struct written w = { .calls_max = rows[i].calls_max };
+        dp_generate how = { .stops = stops,
+                            .stop_count = 1,
+                            .on_text = write_text,
+                            .on_control = write_control,
+                            .user = &w };
+        dp_finish finish = (dp_finish)-1;
+        dp_engine *engine;
+        dp_session *session;
+        dp_error err;
+
+        write_model(rows[i].script, rows[i].script_count, true);
+        engine = test_engine(path, small);
+        unlink(path);
+        session = test_session(engine, greedy);
+        CHECK_OK(dp_session_append(session, rows[i].script, 1, &err), err);
+        CHECK_OK(dp_session_generate(session, &how, &finish, &err), err);
+        CHECK(finish == rows[i].finish && strcmp(w.text, rows[i].want) == 0, "%s: %d \"%s\"",
+              rows[i].name, finish, w.text);
+        dp_session_close(session);
+        dp_engine_close(engine);
+    }
+}
+
 /* In parts of one token each: the same text and timeline as at once. */
 static void generation_goes_on_where_it_ended(void **unused)
 {
@@ -470,6 +532,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_end_as_they_should),
+        cmocka_unit_test(control_tokens_have_their_place),
         cmocka_unit_test(generation_goes_on_where_it_ended),
         cmocka_unit_test(cancel_is_an_ordinary_end),
         cmocka_unit_test(requests_without_sense_are_refused),
