@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from cli_testing import Checks, Cli, SUMMARY, Terminal, interrupt, TIMEOUT_S
+from scripted_model import scripted_model
 
 LONG = ("Once upon a time there was a little girl who lived in a small house with her mother and a "
         "big dog, and every day they went to the park together to play with a red ball.")
@@ -71,6 +72,56 @@ def test_full_context(cli, check):
     check(done.out.count("\n") >= 6, f"an answer to each: {done}")
     done = chat(cli, LONG * 8 + "\n", "--ctx", "64")
     check(done.code == 6 and "raise --ctx" in done.err and done.out == "", f"{done}")
+
+
+CHATML = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+          "<|im_start|>assistant\n{# <think></think> <tool_call> #}")
+CALL = '{"name": "find", "arguments": {"n": 1}}'
+
+
+def thinking_model(cli, *says):
+    path = cli.folder / "scripted.gguf"
+    scripted_model(path, [*says, "<|im_end|>"], ["<|im_start|>", "<|im_end|>"], CHATML)
+    return str(path)
+
+
+def test_thinking(cli, check):
+    model = thinking_model(cli, "<think>\nHm", ".\n</th", "ink>\n\nYes.")
+    words = ["run", model, "--chat", "-p", "Well?", "-q"]
+    for more, want in [([], "Yes.\n"), (["--thinking", "hide"], "Yes.\n"),
+                       (["--thinking", "show"], "<think>\nHm.\n</think>\n\nYes.\n")]:
+        done = cli.run(*words, *more)
+        check(done.code == 0 and done.out == want, f"{more}: {done}")
+    answer = json.loads(cli.run(*words, "--json").out)
+    check((answer["content"], answer["reasoning"], answer["tool_calls"], answer["finish"]) ==
+          ("Yes.", "Hm.", [], "stop_token"), f"{answer}")
+    check(answer["text"] == "<think>\nHm.\n</think>\n\nYes.", f"{answer['text']!r}")
+    check("reasoning" not in json.loads(cli.run("run", model, "-p", "a\n", "--json").out), "no chat")
+    shown = Terminal(cli, *words).end()[0]
+    check("\x1b[2mHm.\x1b[0m\r\n\r\nYes." in shown, f"on a terminal: {shown!r}")
+    raw = cli.run(*words, "--special")
+    check(raw.out == "<think>\nHm.\n</think>\n\nYes.\n", f"--special is raw: {raw}")
+
+    saved = cli.folder / "saved.json"
+    done = cli.run("chat", model, "-q", input=f"Well?\n/save {saved}\n".encode())
+    message = json.loads(saved.read_text())["messages"][1]
+    check(done.out == "Yes.\n" and message == {"role": "assistant", "content": "Yes.",
+                                               "reasoning": "Hm."}, f"{done} {message}")
+
+
+def test_tool_calls(cli, check):
+    model = thinking_model(cli, "I look.\n<tool_", f"call>{CALL}</tool", "_call>")
+    done = cli.run("run", model, "--chat", "-p", "Well?", "-q")
+    check(done.code == 0 and done.out.startswith("I look.\n{"), f"{done}")
+    call = json.loads(done.out.splitlines()[1])["tool_call"]
+    check(call == {"id": "call00001", "name": "find", "arguments": {"n": 1}}, f"{call}")
+    answer = json.loads(cli.run("run", model, "--chat", "-p", "Well?", "--json").out)
+    check(answer["content"] == "I look." and
+          answer["tool_calls"] == [{"id": "call00001", "type": "function",
+                                    "function": {"name": "find", "arguments": {"n": 1}}}],
+          f"{answer}")
+    done = cli.run("chat", model, "-q", input=b"/tool 42\n")
+    check(done.code == 2 and "no call of a tool waits" in done.err, f"{done}")
 
 
 def test_failed_writes(cli, check):

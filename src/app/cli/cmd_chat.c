@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include "app/cli/answer.h"
 #include "app/cli/command.h"
 #include "app/cli/conversation.h"
 #include "app/cli/editor.h"
@@ -27,9 +28,11 @@ typedef struct chat {
     dp_editor *editor;
     dp_output *output;
     dp_conversation conversation;
-    dp_buf answer;
+    dp_answer answer;
+    size_t result_count; /* of the last answer's calls, these have a result */
     const char *stops[DP_STOPS_MAX];
     size_t stop_count;
+    bool has_text; /* the answer at hand */
     bool is_over;
 } chat;
 
@@ -41,10 +44,12 @@ static dp_status encode_what_fits(chat *c, dp_token **tokens, size_t *count, dp_
 {
     size_t context_max = dp_engine_context_max(c->engine);
     size_t dropped = 0;
+    dp_chat_input input;
     dp_status st;
 
     for (;;) {
-        st = dp_conversation_encode(&c->conversation, c->format, tokens, count, err);
+        input = dp_conversation_input(&c->conversation, c->answer.tools);
+        st = dp_chat_tokens(c->format, &input, tokens, count, err);
         if (st || *count <= context_max - context_max / 4 ||
             !dp_conversation_drop_oldest(&c->conversation))
             break;
@@ -68,9 +73,15 @@ static bool on_text(void *user, const char *text, size_t size)
 {
     chat *c = user;
 
-    return dp_buf_append(&c->answer, text, size) == DP_OK &&
-           dp_output_write(c->output, text, size) && dp_output_flush(c->output) &&
-           !dp_interrupt_is_seen();
+    c->has_text = true;
+    return dp_answer_text(&c->answer, text, size) && !dp_interrupt_is_seen();
+}
+
+static bool on_control(void *user, dp_token token)
+{
+    chat *c = user;
+
+    return dp_answer_control(&c->answer, token) && !dp_interrupt_is_seen();
 }
 
 /* Whether a Ctrl-C of an earlier answer ended this one: it stopped that answer
@@ -78,7 +89,7 @@ static bool on_text(void *user, const char *text, size_t size)
 static bool was_canceled_late(const chat *c, dp_finish finish)
 {
     return finish == DP_FINISH_CANCELED && !dp_interrupt_is_seen() && !c->output->error &&
-           c->answer.size == 0;
+           !c->has_text;
 }
 
 static dp_status generate(chat *c, dp_error *err)
@@ -87,11 +98,12 @@ static dp_status generate(chat *c, dp_error *err)
                         .stops = c->stops,
                         .stop_count = c->stop_count,
                         .on_text = on_text,
+                        .on_control = on_control,
                         .user = c };
     dp_finish finish = DP_FINISH_CANCELED;
     dp_status st;
 
-    dp_buf_reset(&c->answer);
+    c->has_text = false;
     st = dp_session_generate(c->session, &how, &finish, err);
     if ((!st || st == DP_E_CANCELED) && was_canceled_late(c, finish))
         st = dp_session_generate(c->session, &how, &finish, err);
@@ -101,37 +113,54 @@ static dp_status generate(chat *c, dp_error *err)
 /* What the model said, as far as it came, becomes part of the conversation. */
 static dp_status answer(chat *c, dp_error *err)
 {
+    dp_chat_input input;
     dp_token *tokens = NULL;
     size_t count;
-    dp_status st;
+    dp_message message;
+    dp_status st, end;
 
     st = encode_what_fits(c, &tokens, &count, err);
     if (!st)
         st = dp_session_sync(c->session, tokens, count, err);
     dp_tokens_free(tokens);
-    if (!st)
-        st = generate(c, err);
     if (st)
         return st;
-    dp_output_text(c->output, "\n");
+    input = dp_conversation_input(&c->conversation, c->answer.tools);
+    st = dp_answer_begin(&c->answer, c->vocab, c->format, &input, err);
+    if (st)
+        return st;
+    st = generate(c, err);
+    end = dp_answer_finish(&c->answer, st ? NULL : err);
+    if (st || end)
+        return st ? st : end;
+    if (json_array_size(c->answer.calls) == 0 || !c->output->is_line_start)
+        dp_output_text(c->output, "\n");
     if (!dp_output_flush(c->output))
         return DP_E_CANCELED;
-    return dp_conversation_add(&c->conversation, "assistant", c->answer.bytes, c->answer.size, err);
+    c->result_count = 0;
+    message = dp_answer_message(&c->answer);
+    return dp_conversation_add_message(&c->conversation, &message, err);
 }
 
-static dp_status ask(chat *c, const char *text, size_t size, dp_error *err)
+/* Adds a message and lets the model answer; what nobody answered is taken back. */
+static dp_status say(chat *c, const dp_message *message, dp_error *err)
 {
     dp_status st;
 
-    st = dp_conversation_add(&c->conversation, "user", text, size, err);
+    st = dp_conversation_add_message(&c->conversation, message, err);
     if (st)
         return st;
     dp_interrupt_watch(c->engine);
     st = answer(c, err);
     dp_interrupt_watch(NULL);
     if (st)
-        dp_conversation_drop_last(&c->conversation); /* the question nobody answered */
+        dp_conversation_drop_last(&c->conversation);
     return st;
+}
+
+static dp_status ask(chat *c, const char *text, dp_error *err)
+{
+    return say(c, &(dp_message){ .role = "user", .content = text }, err);
 }
 
 /* ---- commands ---- */
@@ -141,6 +170,7 @@ static dp_status do_help(chat *c, const char *rest, dp_error *err);
 static dp_status do_clear(chat *c, const char *rest, dp_error *err)
 {
     dp_conversation_reset(&c->conversation);
+    c->result_count = SIZE_MAX; /* no call waits any more */
     return DP_OK;
 }
 
@@ -165,6 +195,28 @@ static dp_status do_save(chat *c, const char *rest, dp_error *err)
     return dp_conversation_save(&c->conversation, c->args->operands[0], rest, err);
 }
 
+/* The result of the next call without one; behind the last, the model goes on. */
+static dp_status do_tool(chat *c, const char *rest, dp_error *err)
+{
+    size_t call_count = json_array_size(c->answer.calls);
+    json_t *call = json_array_get(c->answer.calls, c->result_count);
+    dp_message message = {
+        .role = "tool",
+        .content = rest,
+        .name = json_string_value(json_object_get(json_object_get(call, "function"), "name")),
+        .tool_call_id = json_string_value(json_object_get(call, "id")),
+    };
+    dp_status st;
+
+    if (!call)
+        return dp_fail(err, DP_E_INVALID, "/tool: no call of a tool waits for a result");
+    if (c->result_count + 1 == call_count)
+        return say(c, &message, err);
+    st = dp_conversation_add_message(&c->conversation, &message, err);
+    c->result_count += st == DP_OK;
+    return st;
+}
+
 static dp_status do_quit(chat *c, const char *rest, dp_error *err)
 {
     c->is_over = true;
@@ -178,6 +230,8 @@ static const struct {
     { "/help", "", "shows this", do_help },
     { "/clear", "", "forgets the conversation, but not the system message", do_clear },
     { "/system", " TEXT", "sets the system message; without TEXT, removes it", do_system },
+    { "/tool", " RESULT", "gives the result of a tool that was called, in the order of calls",
+      do_tool },
     { "/stats", "", "shows the numbers so far", do_stats },
     { "/save", " FILE", "writes the conversation as JSON", do_save },
     { "/quit", "", "ends, like Ctrl-D", do_quit },
@@ -224,7 +278,7 @@ static dp_status take_line(chat *c, const dp_buf *line, dp_error *err)
         return run_command(c, text, err);
     if (text[0] == '/')
         text++;
-    return ask(c, text, strlen(text), err);
+    return ask(c, text, err);
 }
 
 /* A person sees what went wrong and goes on; a program is told by the exit code. */
@@ -282,6 +336,9 @@ static dp_status open_all(chat *c, dp_error *err)
     st = dp_output_open(&c->output, "-", err);
     if (st)
         return st;
+    st = dp_answer_init(&c->answer, c->args, c->output, err);
+    if (st)
+        return st;
     st = dp_load_engine(&c->engine, c->args, c->options, err);
     if (st)
         return st;
@@ -306,7 +363,6 @@ static int chat_main(const dp_args *args)
     dp_status st;
 
     dp_conversation_init(&c.conversation);
-    dp_buf_init(&c.answer, DP_CONVERSATION_TEXT_MAX);
     st = open_all(&c, &err);
     if (st)
         goto done;
@@ -324,7 +380,7 @@ done:
     dp_load_close(c.engine);
     dp_options_close(c.options);
     dp_conversation_deinit(&c.conversation);
-    dp_buf_deinit(&c.answer);
+    dp_answer_deinit(&c.answer);
     return dp_output_end(c.output, st, &err);
 }
 
@@ -332,6 +388,8 @@ static const dp_option options[] = {
     DP_COMMAND_SYSTEM,
     DP_COMMAND_MAX_TOKENS,
     DP_COMMAND_STOP,
+    DP_COMMAND_THINKING,
+    DP_COMMAND_TOOLS,
     { "no-history", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,
       "neither read nor write the history of typed lines" },
     DP_COMMAND_QUIET,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include "app/cli/answer.h"
 #include "app/cli/command.h"
 #include "app/cli/input.h"
 #include "app/cli/interrupt.h"
@@ -25,6 +26,8 @@ typedef struct run {
     dp_session *session;
     dp_output *output;
     dp_buf text; /* with --json: what would have been printed */
+    dp_answer answer;
+    bool has_answer; /* --chat: what is written is told apart */
     char *prompt;
     size_t prompt_size;
     uint32_t prompt_count; /* tokens */
@@ -47,26 +50,41 @@ static bool show_text(void *user, const char *text, size_t size)
 
 static bool on_text(void *user, const char *text, size_t size)
 {
-    return show_text(user, text, size) && !dp_interrupt_is_seen();
+    run *r = user;
+    bool is_ok = !r->has_answer || dp_answer_text(&r->answer, text, size);
+
+    if (r->is_json || !r->has_answer)
+        is_ok = is_ok && show_text(r, text, size);
+    return is_ok && !dp_interrupt_is_seen();
 }
 
-/* With --chat the prompt is one message to an assistant, else plain text. */
-static dp_status encode_prompt(run *r, const dp_vocab *vocab, dp_token **tokens, size_t *count,
-                               dp_error *err)
+static bool on_control(void *user, dp_token token)
+{
+    run *r = user;
+
+    return dp_answer_control(&r->answer, token) && !dp_interrupt_is_seen();
+}
+
+/* One message to an assistant. */
+static dp_status encode_message(run *r, const dp_vocab *vocab, dp_token **tokens, size_t *count,
+                                dp_error *err)
 {
     const char *system = dp_args_text(r->args, "system");
-    dp_message messages[2] = { { "system", system } };
-    dp_chat_input input = { .messages = messages, .message_count = system ? 1 : 0 };
+    dp_message messages[2] = { { .role = "system", .content = system } };
+    dp_chat_input input = { .messages = messages,
+                            .message_count = system ? 1 : 0,
+                            .tools_json = r->answer.tools };
     dp_chat *chat = NULL;
     dp_status st;
 
-    if (!dp_args_flag(r->args, "chat"))
-        return dp_vocab_encode(vocab, r->prompt, r->prompt_size,
-                               DP_ENCODE_SPECIAL | DP_ENCODE_ADD_BOS, tokens, count, err);
-    messages[input.message_count++] = (dp_message){ "user", r->prompt };
+    messages[input.message_count++] = (dp_message){ .role = "user", .content = r->prompt };
     st = dp_load_chat(&chat, vocab, r->args, err);
     if (!st)
         st = dp_chat_tokens(chat, &input, tokens, count, err);
+    if (!st && !dp_args_flag(r->args, "special")) {
+        st = dp_answer_begin(&r->answer, vocab, chat, &input, err);
+        r->has_answer = st == DP_OK;
+    }
     dp_chat_close(chat);
     return st;
 }
@@ -81,7 +99,11 @@ static dp_status append_prompt(run *r, dp_error *err)
     st = dp_load_vocab(&vocab, r->engine, r->args, err);
     if (st)
         goto done;
-    st = encode_prompt(r, vocab, &tokens, &count, err);
+    if (dp_args_flag(r->args, "chat"))
+        st = encode_message(r, vocab, &tokens, &count, err);
+    else
+        st = dp_vocab_encode(vocab, r->prompt, r->prompt_size,
+                             DP_ENCODE_SPECIAL | DP_ENCODE_ADD_BOS, &tokens, &count, err);
     if (st)
         goto done;
     if (count == 0) {
@@ -103,12 +125,19 @@ static dp_status generate(run *r, dp_error *err)
                         .ignores_stop_tokens = dp_args_flag(r->args, "ignore-eos"),
                         .shows_special = dp_args_flag(r->args, "special"),
                         .on_text = on_text,
+                        .on_control = r->has_answer ? on_control : NULL,
                         .user = r };
     dp_status st;
 
     if (dp_args_flag(r->args, "echo"))
         show_text(r, r->prompt, r->prompt_size);
     st = dp_session_generate(r->session, &how, &r->finish, err);
+    if (r->has_answer && (!st || st == DP_E_CANCELED)) {
+        dp_status end = dp_answer_finish(&r->answer, err);
+
+        if (end)
+            return end;
+    }
     if (st == DP_E_CANCELED) {
         r->finish = DP_FINISH_CANCELED;
         st = DP_OK;
@@ -116,6 +145,16 @@ static dp_status generate(run *r, dp_error *err)
     if (!st && r->finish == DP_FINISH_CANCELED && dp_interrupt_is_seen())
         st = DP_E_CANCELED; /* by a person: the text so far still counts */
     return st;
+}
+
+/* What was told apart, beside the text as it was written. */
+static bool add_answer(json_t *object, const dp_answer *a)
+{
+    return !json_object_set_new(object, "content",
+                                dp_json_text(a->content.bytes, a->content.size)) &&
+           !json_object_set_new(object, "reasoning",
+                                dp_json_text(a->thinking.bytes, a->thinking.size)) &&
+           !json_object_set(object, "tool_calls", a->calls);
 }
 
 static dp_status print_json(run *r, const dp_stats *stats, dp_error *err)
@@ -134,6 +173,7 @@ static dp_status print_json(run *r, const dp_stats *stats, dp_error *err)
 
     dp_buf_init(&line, SIZE_MAX / 2);
     if (object && !json_object_set_new(object, "text", dp_json_text(r->text.bytes, r->text.size)) &&
+        (!r->has_answer || add_answer(object, &r->answer)) &&
         !json_object_set_new(object, "finish", json_string(finishes[r->finish])) &&
         !json_object_set_new(object, "model", dp_json_text(model, dp_str_from(model).size)) &&
         dp_summary_add(object, stats) &&
@@ -187,6 +227,7 @@ static dp_status choose_seed(run *r, dp_error *err)
 /* Everything that can be wrong with the request comes before the long load. */
 static dp_status open_all(run *r, dp_error *err)
 {
+    static const char *const chat_options[] = { "system", "thinking", "tools" };
     dp_status st;
 
     st = dp_load_options(&r->options, r->args, err);
@@ -198,14 +239,19 @@ static dp_status open_all(run *r, dp_error *err)
     st = dp_stops_read(r->stops, &r->stop_count, r->args, err);
     if (st)
         return st;
-    if (dp_args_is_given(r->args, "system") && !dp_args_flag(r->args, "chat"))
-        return dp_fail(err, DP_E_INVALID, "run: --system is for a conversation: add --chat");
+    for (size_t i = 0; i < DP_ARRAY_LEN(chat_options); i++)
+        if (dp_args_is_given(r->args, chat_options[i]) && !dp_args_flag(r->args, "chat"))
+            return dp_fail(err, DP_E_INVALID, "run: --%s is for a conversation: add --chat",
+                           chat_options[i]);
     st = dp_input_read(&r->prompt, &r->prompt_size, r->args, err);
     if (st)
         return st;
     if (!dp_args_is_given(r->args, "prompt"))
         dp_input_trim_newline(r->prompt, &r->prompt_size);
     st = dp_output_open(&r->output, "-", err);
+    if (st)
+        return st;
+    st = dp_answer_init(&r->answer, r->args, r->is_json ? NULL : r->output, err);
     if (st)
         return st;
     st = dp_load_engine(&r->engine, r->args, r->options, err);
@@ -235,6 +281,7 @@ done:
     dp_load_close(r.engine);
     dp_options_close(r.options);
     dp_buf_deinit(&r.text);
+    dp_answer_deinit(&r.answer);
     dp_free(r.prompt);
     return dp_output_end(r.output, st, &err);
 }
@@ -247,6 +294,8 @@ static const dp_option options[] = {
     { "chat", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,
       "send the text as a message in the model's conversation format" },
     DP_COMMAND_SYSTEM,
+    DP_COMMAND_THINKING,
+    DP_COMMAND_TOOLS,
     { "echo", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,
       "print the prompt before its continuation" },
     { "ignore-eos", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL, "go on where the model would end" },

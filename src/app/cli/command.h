@@ -38,6 +38,16 @@ extern const dp_args_command dp_command_run, dp_command_chat, dp_command_inspect
         "system", "", DP_OPTION_TEXT, "TEXT", 0, 0, NULL, NULL,                                    \
             "system message of the conversation"                                                   \
     }
+#define DP_COMMAND_THINKING                                                                        \
+    {                                                                                              \
+        "thinking", "", DP_OPTION_CHOICE, "", 0, 0, "auto", "auto|show|hide",                      \
+            "whether the model's thoughts are printed; auto: on a terminal, dimmed"                \
+    }
+#define DP_COMMAND_TOOLS                                                                           \
+    {                                                                                              \
+        "tools", "", DP_OPTION_TEXT, "FILE", 0, 0, NULL, NULL,                                     \
+            "tools the model may call: a JSON list as OpenAI's API takes it"                       \
+    }
 #define DP_COMMAND_JSON                                                                            \
     {                                                                                              \
         "json", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,                                         \

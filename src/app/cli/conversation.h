@@ -2,7 +2,8 @@
  *
  * Invariants
  *   (1) a system message, if any, is the first and the only one.
- *   (2) users and the assistant take turns, a user begins.
+ *   (2) a user begins; what follows up to the next user's message belongs to it: calls
+ *       of tools, their results, the answer.
  *
  * Threads  One at a time.
  */
@@ -16,7 +17,7 @@
 #define DP_CONVERSATION_TEXT_MAX     ((size_t)64 << 20) /* one message: a long file pasted */
 
 typedef struct dp_conversation {
-    dp_message *messages; /* [count]; contents are owned here */
+    dp_message *messages; /* [count]; all but roles is owned here */
     size_t count, capacity;
 } dp_conversation;
 
@@ -28,18 +29,20 @@ void dp_conversation_reset(dp_conversation *c); /* forgets all but the system me
  * DP_E_NOMEM, DP_E_LIMIT. */
 dp_status dp_conversation_add(dp_conversation *c, const char *role, const char *text, size_t size,
                               dp_error *err);
+/* Adds a copy of a message; its role is a static string. The same statuses. */
+dp_status dp_conversation_add_message(dp_conversation *c, const dp_message *message, dp_error *err);
 /* Sets, replaces or (text empty) removes the system message. */
 dp_status dp_conversation_set_system(dp_conversation *c, const char *text, dp_error *err);
 void dp_conversation_drop_last(dp_conversation *c);
-/* Forgets the oldest question and its answer; false when only the newest message is left. */
+/* Forgets the oldest question and what belongs to it; false when it is the newest one. */
 bool dp_conversation_drop_oldest(dp_conversation *c);
 
-/* The prompt of the conversation. *tokens is owned:
- * dp_tokens_free. */
-dp_status dp_conversation_encode(const dp_conversation *c, const dp_chat *chat, dp_token **tokens,
-                                 size_t *count, dp_error *err);
+/* What a template is given: borrowed from the conversation and the text of the tools,
+ * which may be NULL. */
+dp_chat_input dp_conversation_input(const dp_conversation *c, const char *tools);
 
-/* Writes {"model", "messages": [{"role", "content"}]} to path. */
+/* Writes {"model", "messages": [{"role", "content"}]} to path; messages may also have
+ * "reasoning", "tool_calls", "name" and "tool_call_id". */
 dp_status dp_conversation_save(const dp_conversation *c, const char *model, const char *path,
                                dp_error *err);
 

@@ -19,7 +19,7 @@ static const char *picture(const dp_conversation *c)
 }
 
 /* A script of what happens: + adds a user's, * an assistant's message, = sets the
- * system message, - drops the last, < the oldest, ! resets. */
+ * system message, ? a call of a tool, # its result, - drops the last, < the oldest, ! resets. */
 static dp_status play(dp_conversation *c, const char *script, dp_error *err)
 {
     dp_status st = DP_OK;
@@ -29,6 +29,14 @@ static dp_status play(dp_conversation *c, const char *script, dp_error *err)
             st = dp_conversation_add(c, "user", ++script, 1, err);
         else if (*script == '*')
             st = dp_conversation_add(c, "assistant", ++script, 1, err);
+        else if (*script == '?') /* a call of a tool, without words */
+            st = dp_conversation_add_message(
+                c, &(dp_message){ .role = "assistant", .thinking = "x", .tool_calls = "[]" }, err);
+        else if (*script == '#')
+            st = dp_conversation_add_message(
+                c,
+                &(dp_message){ .role = "tool", .content = "x", .name = "n", .tool_call_id = "i" },
+                err);
         else if (*script == '=')
             st = dp_conversation_set_system(c, (char[]){ *++script, 0 }, err);
         else if (*script == '-')
@@ -63,6 +71,9 @@ static void test_scripts(void **state)
         { "=x+a*b+c*d+e<<", "s:x u:e" },
         { "=x+a<", "s:x u:a" }, /* the newest question stays */
         { "+a<", "u:a" },
+        { "+a*b<", "u:a a:b" },
+        { "+a?##*b+c<", "u:c" },
+        { "+a?#<", "u:a a:(null) t:x" }, /* calls belong to the question */
         { "=x<", "s:x" },
         { "<", "" },
     };
@@ -90,7 +101,7 @@ static void test_failing_memory(void **state)
 
         dp_conversation_init(&c);
         dp_fault_arm(DP_FAULT_MEM, n, 1);
-        st = play(&c, "=x+a*b+c*d=y+e*f+g*h+i*j+k*l+m*n+o*p+q*r", &err);
+        st = play(&c, "=x+a?#*b+c*d=y+e*f+g*h+i*j+k*l+m*n+o*p+q*r", &err);
         is_through = dp_fault_disarm(DP_FAULT_MEM) == 0;
         CHECK(st == (is_through ? DP_OK : DP_E_NOMEM), "allocation %d gave %d", (int)n, st);
         CHECK(c.count <= 1 || strcmp(c.messages[1].role, "user") == 0, "%s", picture(&c));
