@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/status.h"
+
+#define PARTS_MAX 1000
 
 static int usage(void)
 {
@@ -15,6 +18,8 @@ static int usage(void)
             "  --expert-type T  of experts' matrices (as --type)\n"
             "  --layers N, --experts N, --vocab N\n"
             "  --seed N         (1)\n"
+            "  --split N        parts; FILE's name ends with -00001-of-0000N.gguf\n"
+            "  --sparse BYTES   fill so many of each matrix, leave holes behind them\n"
             "  --set KEY=N      any number of the preset:\n                  ");
     for (size_t i = 0; mkmodel_field(i); i++)
         fprintf(stderr, " %s%s", mkmodel_field(i), i % 8 == 7 ? "\n                  " : "");
@@ -56,8 +61,13 @@ static bool set_pair(mkmodel_shape *shape, const char *pair)
     return mkmodel_set(shape, key, value);
 }
 
+struct output {
+    const char *path;
+    uint64_t seed, sparse_bytes, part_count;
+};
+
 /* One option with its argument; false when it is not understood. */
-static bool set_option(mkmodel_shape *shape, uint64_t *seed, const char **path, const char *option,
+static bool set_option(mkmodel_shape *shape, struct output *to, const char *option,
                        const char *argument)
 {
     static const struct {
@@ -77,54 +87,95 @@ static bool set_option(mkmodel_shape *shape, uint64_t *seed, const char **path, 
     } else if (strcmp(option, "--expert-type") == 0) {
         shape->expert_type = argument;
     } else if (strcmp(option, "--seed") == 0) {
-        return dp_parse_u64(dp_str_from(argument), seed);
+        return dp_parse_u64(dp_str_from(argument), &to->seed);
+    } else if (strcmp(option, "--sparse") == 0) {
+        return dp_parse_size(dp_str_from(argument), &to->sparse_bytes);
+    } else if (strcmp(option, "--split") == 0) {
+        return dp_parse_u64(dp_str_from(argument), &to->part_count) && to->part_count >= 1 &&
+               to->part_count <= PARTS_MAX;
     } else if (strcmp(option, "--set") == 0) {
         return set_pair(shape, argument);
     } else if (strcmp(option, "-o") == 0) {
-        *path = argument;
+        to->path = argument;
     } else {
         return false;
     }
     return true;
 }
 
-static int write_model(const mkmodel_shape *shape, uint64_t seed, const char *path)
+/* The name of part `no` (from 1): "m-00001-of-00002.gguf" with the number in place.
+ * The file's own name when there is one part; false when it has another form. */
+static bool part_path(char *out, size_t size, const struct output *to, uint64_t no)
+{
+    char end[32];
+    size_t length = strlen(to->path), end_length;
+
+    end_length = (size_t)snprintf(end, sizeof end, "-00001-of-%05u.gguf", (unsigned)to->part_count);
+    if (to->part_count == 1)
+        return snprintf(out, size, "%s", to->path) < (int)size;
+    if (length < end_length || strcmp(to->path + length - end_length, end) != 0)
+        return false;
+    return snprintf(out, size, "%.*s-%05u-of-%05u.gguf", (int)(length - end_length), to->path,
+                    (unsigned)no, (unsigned)to->part_count) < (int)size;
+}
+
+static dp_status write_part(const mkmodel_shape *shape, const struct output *to, uint64_t no,
+                            const mkmodel_totals *totals, dp_error *err)
 {
     dp_gguf_writer *w = dp_gguf_writer_open(3, 32);
-    uint64_t start = dp_clock_now_ns(&dp_clock_real), ns;
-    mkmodel_totals totals;
-    dp_error err = { .text = "out of memory" };
-    dp_status st = DP_E_NOMEM;
+    mkmodel_totals unused;
+    char path[4096];
+    dp_status st = dp_fail(err, DP_E_NOMEM, "out of memory");
 
     if (!w)
         goto done;
-    st = mkmodel_build(w, shape, &totals, &err);
-    if (st)
-        goto done;
-    if (!mkmodel_add_vocab(w, shape->n_vocab)) {
-        st = DP_E_NOMEM;
+    if (!part_path(path, sizeof path, to, no + 1)) {
+        st = dp_fail(err, DP_E_INVALID,
+                     "%s: %llu parts need a name that ends with "
+                     "-00001-of-%05llu.gguf",
+                     to->path, (unsigned long long)to->part_count,
+                     (unsigned long long)to->part_count);
         goto done;
     }
-    st = dp_gguf_writer_save(w, path, seed, &err);
-    if (st)
-        goto done;
+    dp_gguf_writer_sparse(w, to->sparse_bytes);
+    if (to->part_count > 1)
+        dp_gguf_writer_split(w, (uint16_t)no, (uint16_t)to->part_count,
+                             (uint32_t)totals->tensor_count);
+    st = mkmodel_build(w, shape, &unused, err);
+    if (!st && no == 0 && !mkmodel_add_vocab(w, shape->n_vocab))
+        st = dp_fail(err, DP_E_NOMEM, "out of memory");
+    if (!st)
+        st = dp_gguf_writer_save(w, path, to->seed, err);
+done:
+    dp_gguf_writer_close(w);
+    return st;
+}
+
+static int write_model(const mkmodel_shape *shape, const struct output *to)
+{
+    uint64_t start = dp_clock_now_ns(&dp_clock_real), ns;
+    mkmodel_totals totals;
+    dp_error err;
+    dp_status st = mkmodel_build(NULL, shape, &totals, &err);
+
+    for (uint64_t no = 0; no < to->part_count && !st; no++)
+        st = write_part(shape, to, no, &totals, &err);
+    if (st) {
+        fprintf(stderr, "mkmodel: %s\n", err.text);
+        return 1;
+    }
     ns = dp_clock_now_ns(&dp_clock_real) - start;
     print_totals(shape, &totals);
-    printf("%s: %.1f s, %.0f MB/s\n", path, (double)ns / 1e9,
+    printf("%s: %.1f s, %.0f MB/s\n", to->path, (double)ns / 1e9,
            (double)totals.bytes * 1e3 / (double)ns);
-done:
-    if (st)
-        fprintf(stderr, "mkmodel: %s\n", err.text);
-    dp_gguf_writer_close(w);
-    return st ? 1 : 0;
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
     const mkmodel_shape *preset;
-    const char *path = NULL;
+    struct output to = { .seed = 1, .part_count = 1 };
     mkmodel_shape shape;
-    uint64_t seed = 1;
 
     if (argc == 2 && strcmp(argv[1], "--list") == 0)
         return list();
@@ -137,9 +188,9 @@ int main(int argc, char **argv)
     }
     shape = *preset;
     for (int i = 3; i + 1 < argc; i += 2)
-        if (!set_option(&shape, &seed, &path, argv[i], argv[i + 1])) {
+        if (!set_option(&shape, &to, argv[i], argv[i + 1])) {
             fprintf(stderr, "mkmodel: '%s %s' is not understood\n", argv[i], argv[i + 1]);
             return usage();
         }
-    return path ? write_model(&shape, seed, path) : usage();
+    return to.path ? write_model(&shape, &to) : usage();
 }

@@ -6,7 +6,7 @@
  *          killed program left is overwritten; one that a running program
  *          writes is refused.
  *
- * Faults   DP_FAULT_WRITE: creating, each write, syncing, renaming (fails with
+ * Faults   DP_FAULT_WRITE: creating, each write, each hole, syncing, renaming (fails with
  *          ENOSPC).
  *
  * Threads  One at a time on one file.
@@ -33,6 +33,9 @@ dp_status dp_file_out_open(dp_file_out *out, const char *path, dp_error *err);
 /* Appends. Every few MiB the system is asked to start sending them to the disk,
  * so that memory never fills with them and the commit has little left to do. */
 dp_status dp_file_out_write(dp_file_out *out, const void *bytes, size_t size, dp_error *err);
+
+/* Appends zeros that take no room on file systems that know holes. */
+dp_status dp_file_out_skip(dp_file_out *out, uint64_t size, dp_error *err);
 
 /* On DP_OK the file is at path, on the disk, and closed. */
 dp_status dp_file_out_commit(dp_file_out *out, dp_error *err);

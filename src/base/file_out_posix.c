@@ -111,6 +111,17 @@ dp_status dp_file_out_write(dp_file_out *out, const void *bytes, size_t size, dp
     return DP_OK;
 }
 
+dp_status dp_file_out_skip(dp_file_out *out, uint64_t size, dp_error *err)
+{
+    off_t end = (off_t)(out->size + size);
+
+    if (checked(ftruncate(out->_fd, end)) != 0 || lseek(out->_fd, end, SEEK_SET) < 0)
+        return dp_fail_errno(err, DP_E_IO, errno, "%s: cannot leave a hole of %llu bytes",
+                             out->partial, (unsigned long long)size);
+    out->size += size;
+    return DP_OK;
+}
+
 /* The new name is on the disk when the folder is. Some file systems cannot say;
  * the file's own bytes are safe by then, so that is no failure. */
 static void sync_folder(const char *folder)

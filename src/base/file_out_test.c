@@ -19,9 +19,12 @@
 static char folder[] = "file_out_test.XXXXXX";
 static char path[64];
 static char partial_path[64];
-static uint8_t content[CONTENT_SIZE];
+#define HOLE_BEGIN ((size_t)20 << 10)
+#define HOLE_SIZE  ((size_t)50 << 10)
 
-/* Writes content in two pieces. */
+static uint8_t content[CONTENT_SIZE]; /* zeros in the hole */
+
+/* Writes content in three pieces around a hole. */
 static dp_status write_file(dp_error *err)
 {
     dp_file_out out = { 0 };
@@ -33,7 +36,14 @@ static dp_status write_file(dp_error *err)
     st = dp_file_out_write(&out, content, 1000, err);
     if (st)
         goto done;
-    st = dp_file_out_write(&out, content + 1000, CONTENT_SIZE - 1000, err);
+    st = dp_file_out_write(&out, content + 1000, HOLE_BEGIN - 1000, err);
+    if (st)
+        goto done;
+    st = dp_file_out_skip(&out, HOLE_SIZE, err);
+    if (st)
+        goto done;
+    st = dp_file_out_write(&out, content + HOLE_BEGIN + HOLE_SIZE,
+                           CONTENT_SIZE - HOLE_BEGIN - HOLE_SIZE, err);
     if (st)
         goto done;
     st = dp_file_out_commit(&out, err);
@@ -180,7 +190,7 @@ static int set_up(void **state)
     snprintf(path, sizeof path, "%s/out", folder);
     snprintf(partial_path, sizeof partial_path, "%s/out.partial", folder);
     for (size_t i = 0; i < CONTENT_SIZE; i++)
-        content[i] = (uint8_t)(i * 7 + i / 256);
+        content[i] = i - HOLE_BEGIN < HOLE_SIZE ? 0 : (uint8_t)(i * 7 + i / 256);
     return 0;
 }
 

@@ -390,16 +390,28 @@ static dp_status end_tensor(dp_gguf_out *out, dp_error *err)
     return st;
 }
 
+static dp_status advance(dp_gguf_out *out, uint64_t size, dp_error *err)
+{
+    out->lacking -= size;
+    return size > 0 && out->lacking == 0 ? end_tensor(out, err) : DP_OK;
+}
+
 dp_status dp_gguf_out_write(dp_gguf_out *out, const void *bytes, size_t size, dp_error *err)
 {
     dp_status st;
 
     DP_CHECK(size <= out->lacking);
     st = dp_file_out_write(&out->file, bytes, size, err);
-    if (st)
-        return st;
-    out->lacking -= size;
-    return size > 0 && out->lacking == 0 ? end_tensor(out, err) : DP_OK;
+    return st ? st : advance(out, size, err);
+}
+
+dp_status dp_gguf_out_skip(dp_gguf_out *out, uint64_t size, dp_error *err)
+{
+    dp_status st;
+
+    DP_CHECK(size <= out->lacking);
+    st = dp_file_out_skip(&out->file, size, err);
+    return st ? st : advance(out, size, err);
 }
 
 bool dp_gguf_out_current(const dp_gguf_out *out, size_t *i, uint64_t *lacking)

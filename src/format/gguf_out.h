@@ -80,6 +80,8 @@ dp_status dp_gguf_out_begin(dp_gguf_out *out, const char *path, dp_error *err);
 /* The next bytes of the current tensor: at most those it still lacks. When it has
  * all, the next tensor is the current one. */
 dp_status dp_gguf_out_write(dp_gguf_out *out, const void *bytes, size_t size, dp_error *err);
+/* As if as many zeros were written; the file may have a hole there. */
+dp_status dp_gguf_out_skip(dp_gguf_out *out, uint64_t size, dp_error *err);
 /* The tensor that takes the next bytes, and how many it lacks; false when all have theirs. */
 bool dp_gguf_out_current(const dp_gguf_out *out, size_t *i, uint64_t *lacking);
 /* Makes the file durable and gives it its name. DP_E_INVALID while a tensor lacks bytes. */

@@ -12,6 +12,7 @@
 /* What the file's description does not say: where a tensor's bytes come from. */
 struct source {
     uint64_t identity; /* hash of name, type and shape */
+    uint64_t slice;    /* blocks of one matrix of the stack; 0: a vector */
     dp_dtype type;
     dp_fill fill;
     float std;
@@ -23,7 +24,10 @@ struct dp_gguf_writer {
     struct source *sources; /* one a tensor of out */
     size_t source_count;
     size_t source_capacity;
-    dp_status st; /* the first error of ours; out keeps its own */
+    uint64_t sparse_bytes;
+    uint32_t added;                /* tensors seen, of all parts */
+    uint32_t part_begin, part_end; /* of these, the part's own */
+    dp_status st;                  /* the first error of ours; out keeps its own */
     dp_error err;
 };
 
@@ -33,6 +37,7 @@ dp_gguf_writer *dp_gguf_writer_open(uint32_t version, uint32_t alignment)
 
     if (!w)
         return NULL;
+    w->part_end = UINT32_MAX;
     w->out = dp_gguf_out_open(version, alignment);
     if (!w->out) {
         dp_free(w);
@@ -109,8 +114,9 @@ static struct source *add_tensor(dp_gguf_writer *w, const char *name, dp_dtype t
                                  uint32_t dim_count, const uint64_t *ne)
 {
     size_t before = dp_gguf_out_tensor_count(w->out);
+    uint32_t index = w->added++;
 
-    if (w->st)
+    if (w->st || index < w->part_begin || index >= w->part_end)
         return NULL;
     if (w->source_count == w->source_capacity) {
         size_t capacity = w->source_capacity ? w->source_capacity * 2 : 64;
@@ -129,6 +135,7 @@ static struct source *add_tensor(dp_gguf_writer *w, const char *name, dp_dtype t
     w->sources[w->source_count] = (struct source){
         .type = type,
         .identity = identity_of(name, type, dim_count, ne),
+        .slice = dim_count > 1 ? ne[0] / dp_dtype_get(type)->block_elems * ne[1] : 0,
     };
     return &w->sources[w->source_count++];
 }
@@ -163,6 +170,41 @@ dp_status dp_gguf_writer_header(dp_gguf_writer *w, dp_buf *buf, dp_error *err)
     return dp_gguf_out_header(w->out, buf, err);
 }
 
+void dp_gguf_writer_split(dp_gguf_writer *w, uint16_t no, uint16_t count, uint32_t tensor_count)
+{
+    dp_gguf_out_scalar(w->out, "split.no", DP_GGUF_U16, &no);
+    dp_gguf_out_scalar(w->out, "split.count", DP_GGUF_U16, &count);
+    dp_gguf_out_scalar(w->out, "split.tensors.count", DP_GGUF_I32, &tensor_count);
+    w->part_begin = (uint32_t)((uint64_t)tensor_count * no / count);
+    w->part_end = (uint32_t)((uint64_t)tensor_count * (no + 1u) / count);
+}
+
+void dp_gguf_writer_sparse(dp_gguf_writer *w, uint64_t bytes)
+{
+    w->sparse_bytes = bytes;
+}
+
+/* Slice by slice: its first blocks, then a hole. */
+static dp_status write_sparse(const dp_gguf_writer *w, size_t i, const dp_gguf_fill *fill,
+                              dp_rng *rng, uint8_t *chunk, dp_error *err)
+{
+    const struct source *source = &w->sources[i];
+    uint64_t block = dp_dtype_get(source->type)->block_bytes;
+    uint64_t slices = dp_gguf_out_tensor_size(w->out, i) / (block * source->slice);
+    uint64_t filled = (DP_MIN(w->sparse_bytes, CHUNK_BYTES) + block - 1) / block;
+    dp_status st = DP_OK;
+
+    filled = source->fill == DP_FILL_ZERO ? 0 : DP_MIN(filled, source->slice);
+    for (uint64_t s = 0; s < slices && !st; s++) {
+        if (filled)
+            dp_gguf_fill_run(fill, rng, chunk, (size_t)filled);
+        st = dp_gguf_out_write(w->out, chunk, (size_t)(filled * block), err);
+        if (!st && filled < source->slice)
+            st = dp_gguf_out_skip(w->out, (source->slice - filled) * block, err);
+    }
+    return st;
+}
+
 static dp_status write_tensor(const dp_gguf_writer *w, size_t i, uint64_t seed, uint8_t *chunk,
                               dp_error *err)
 {
@@ -177,6 +219,8 @@ static dp_status write_tensor(const dp_gguf_writer *w, size_t i, uint64_t seed, 
     dp_rng_init(&rng, dp_hash_u64(source->identity ^ seed));
     if (!source->bytes && source->fill != DP_FILL_ZERO)
         dp_gguf_fill_init(&fill, source->type, source->fill == DP_FILL_ONES, source->std);
+    if (w->sparse_bytes && source->slice && !source->bytes)
+        return write_sparse(w, i, &fill, &rng, chunk, err);
     while (done < count && !st) {
         size_t run = (size_t)DP_MIN(count - done, chunk_count);
         size_t size = run * info->block_bytes;

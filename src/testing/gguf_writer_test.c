@@ -109,6 +109,71 @@ static void test_invalid(void **state)
     }
 }
 
+/* Part `no` of two of a model of four tensors; slices of 8 MB that are mostly holes. */
+static dp_status write_part(const char *to, uint16_t no, dp_error *err)
+{
+    static const uint64_t stack[] = { 4096, 2048, 3 }, vector[] = { 4096 };
+    dp_gguf_writer *w = dp_gguf_writer_open(3, 32);
+    dp_status st;
+
+    if (!w)
+        return dp_fail(err, DP_E_NOMEM, "writer");
+    dp_gguf_writer_sparse(w, 100);
+    dp_gguf_writer_split(w, no, 2, 4);
+    if (no == 0)
+        dp_gguf_writer_str(w, "general.architecture", "test");
+    dp_gguf_writer_tensor(w, "norm", DP_F32, 1, vector, DP_FILL_ONES, 0.1f);
+    dp_gguf_writer_tensor(w, "a", DP_Q8_0, 3, stack, DP_FILL_NORMAL, 1);
+    dp_gguf_writer_tensor(w, "b", DP_Q8_0, 3, stack, DP_FILL_NORMAL, 1);
+    dp_gguf_writer_tensor(w, "zero", DP_F32, 2, stack, DP_FILL_ZERO, 0);
+    st = dp_gguf_writer_save(w, to, 1, err);
+    dp_gguf_writer_close(w);
+    return st;
+}
+
+static bool is_zero(const uint8_t *bytes, size_t size)
+{
+    return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
+}
+
+/* Both parts together are the model; of each slice 3 blocks of 34 bytes are filled. */
+static void test_parts_and_holes(void **state)
+{
+    enum { SLICE = 4096 / 32 * 34 * 2048, FILLED = 3 * 34 };
+    char folder[] = "/tmp/dp-writer-XXXXXX", paths[2][64];
+    uint8_t *bytes = dp_alloc(3, SLICE);
+    dp_gguf *g;
+    dp_error err;
+
+    CHECK(bytes && mkdtemp(folder), "no folder");
+    for (uint16_t no = 0; no < 2; no++) {
+        snprintf(paths[no], sizeof paths[no], "%s/m-0000%d-of-00002.gguf", folder, no + 1);
+        CHECK_OK(write_part(paths[no], no, &err), err);
+    }
+    CHECK_OK(dp_gguf_open(&g, paths[0], &err), err);
+    for (int i = 0; i < 2; i++) {
+        const dp_tensor *t = dp_gguf_find_tensor(g, i ? "b" : "a");
+        dp_file file;
+
+        CHECK(t && t->size == 3 * SLICE && t->file_index == (uint32_t)i, "tensor %d", i);
+        CHECK_OK(dp_file_open(&file, paths[i], false, &err), err);
+        CHECK_OK(dp_file_read(&file, paths[i], t->offset, bytes, t->size, &err), err);
+        dp_file_close(&file);
+        for (size_t s = 0; s < 3; s++)
+            CHECK(!is_zero(bytes + s * SLICE, 34) && !is_zero(bytes + s * SLICE + 68, 34) &&
+                      is_zero(bytes + s * SLICE + FILLED, SLICE - FILLED),
+                  "slice %zu of tensor %d", s, i);
+    }
+    CHECK(dp_gguf_find_tensor(g, "norm")->file_index == 0 &&
+              dp_gguf_find_tensor(g, "zero")->file_index == 1,
+          "shares");
+    dp_gguf_close(g);
+    for (int i = 0; i < 2; i++)
+        unlink(paths[i]);
+    rmdir(folder);
+    dp_free(bytes);
+}
+
 static void test_faults(void **state)
 {
     dp_mem_stats before, after;
@@ -140,6 +205,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_weights),
         cmocka_unit_test(test_invalid),
+        cmocka_unit_test(test_parts_and_holes),
         cmocka_unit_test(test_faults),
     };
 
