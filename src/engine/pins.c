@@ -58,6 +58,17 @@ static uint64_t window_of(const dp_pins *pins, const uint64_t *bytes, uint32_t a
     return most;
 }
 
+/* The largest page that may be asked for beside the order. */
+static uint64_t beside(const dp_pins *pins, const dp_pins_request *r)
+{
+    uint64_t most = r->other_bytes;
+
+    if (pins->kept < pins->last_first)
+        for (uint32_t i = r->count - r->last_first; i < r->count; i++)
+            most = DP_MAX(most, r->bytes[i]);
+    return most;
+}
+
 /* Gives pages up, last chosen first, until window and kept pages fit. */
 static void fit(dp_pins *pins, const dp_pins_request *r, uint32_t ahead)
 {
@@ -67,7 +78,7 @@ static void fit(dp_pins *pins, const dp_pins_request *r, uint32_t ahead)
     for (uint32_t i = 0; i < r->count; i++)
         pins->kept_bytes += r->bytes[i];
     for (;;) {
-        pins->window_bytes = window_of(pins, r->bytes, ahead) + r->other_bytes;
+        pins->window_bytes = window_of(pins, r->bytes, ahead) + beside(pins, r);
         if (pins->kept == 0 || pins->kept_bytes + pins->window_bytes <= r->slot_bytes)
             return;
         pins->kept--;

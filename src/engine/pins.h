@@ -17,7 +17,8 @@ typedef struct dp_pins_request {
     const uint64_t *bytes; /* [count] slot bytes, in the order of a step; borrowed */
     uint32_t count;
     uint32_t last_first;  /* so many at the end are the first to stay: a head that is the
-                             embedding as well is read at both ends of a step */
+                             embedding as well is read at both ends of a step. While not
+                             all of them do, one may be asked for beside the order */
     uint64_t slot_bytes;  /* room for pages */
     uint64_t other_bytes; /* the largest page asked for beside the order: an expert, rows
                              of the embedding */

@@ -53,7 +53,7 @@ static uint64_t window_by_hand(const dp_pins *pins, const uint64_t *bytes)
 
 static void check_choice(const dp_pins_request *r, const dp_pins *pins)
 {
-    uint64_t kept_bytes = 0;
+    uint64_t kept_bytes = 0, beside = r->other_bytes;
     uint32_t kept = 0;
 
     for (uint32_t i = 0; i < r->count; i++)
@@ -63,7 +63,9 @@ static void check_choice(const dp_pins_request *r, const dp_pins *pins)
         }
     CHECK(kept == pins->kept && kept_bytes == pins->kept_bytes, "%u pages of %llu bytes stay", kept,
           (unsigned long long)kept_bytes);
-    CHECK(pins->window_bytes == window_by_hand(pins, r->bytes) + r->other_bytes,
+    for (uint32_t i = r->count - r->last_first; i < r->count && kept < r->last_first; i++)
+        beside = DP_MAX(beside, r->bytes[i]);
+    CHECK(pins->window_bytes == window_by_hand(pins, r->bytes) + beside,
           "window of %llu, by hand %llu", (unsigned long long)pins->window_bytes,
           (unsigned long long)window_by_hand(pins, r->bytes));
     if (pins->kept || pins->ahead)

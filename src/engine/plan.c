@@ -149,8 +149,7 @@ static dp_status choose_pins(dp_plan *p, const dp_model *model, const dp_tier *t
 {
     dp_pins_request request = {
         .slot_bytes = p->slot_bytes,
-        .other_bytes =
-            DP_MAX(p->other_bytes_max, dp_tier_page_bytes(tier, model->embed.first_page)),
+        .other_bytes = p->other_bytes_max,
         .streams = model->hp.expert_count == 0,
         .last_first = model->is_tied ? 1 + model->head.page_count : 0, /* and the final norm */
     };
