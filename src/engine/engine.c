@@ -63,6 +63,8 @@ dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_opti
     if (st)
         return st;
     tier.source = e->source;
+    tier.layer_count = e->model->hp.expert_count ? e->model->hp.layer_count : 0;
+    tier.expert_count = e->model->hp.expert_count;
     tier.budget_bytes = UINT64_MAX / 2; /* until the plan knows */
     st = dp_tier_open(&e->tier, &tier, err);
     return st ? st : dp_model_register(e->model, e->tier, err);

@@ -17,9 +17,10 @@ static const dp_option table[] = {
                      "longest text of a session; 0 takes the model's own, at most 4096" },
     [DP_OPT_SESSIONS] = { "sessions", "memory", DP_OPTION_COUNT, "N", 1, 1024, "1", NULL,
                           "sessions that room is kept for" },
-    [DP_OPT_POLICY] = { "policy", "memory", DP_OPTION_CHOICE, "", 0, 0, "lfru", "lru|lfru",
-                        "which expert leaves when room is needed: least recently used, or least "
-                        "frequently with aging" },
+    [DP_OPT_POLICY] = { "policy", "memory", DP_OPTION_CHOICE, "", 0, 0, "next",
+                        "lru|slru|lfru|lfu|hot|next",
+                        "which expert leaves when room is needed: by recency (lru, slru), by "
+                        "frequency (lfru, lfu, hot), or whose next use is forecast latest" },
     [DP_OPT_IO] = { "io", "disk", DP_OPTION_CHOICE, "", 0, 0, "auto", "auto|direct|buffered",
                     "read the model past the page cache (direct) or through it (buffered)" },
     [DP_OPT_IO_ENGINE] = { "io-engine", "disk", DP_OPTION_CHOICE, "", 0, 0, "auto",

@@ -94,7 +94,7 @@ static const struct {
     { "repeat-penalty", "0", DP_OPT_REPEAT_PENALTY, NAN },
     { "presence-penalty", "-2", DP_OPT_PRESENCE_PENALTY, -2 },
     { "policy", "lru", DP_OPT_POLICY, 0 },
-    { "policy", "lfru", DP_OPT_POLICY, 1 },
+    { "policy", "lfru", DP_OPT_POLICY, 2 },
     { "policy", "lf", DP_OPT_POLICY, NAN },
     { "policy", "lru|lfru", DP_OPT_POLICY, NAN },
     { "policy", "", DP_OPT_POLICY, NAN },

@@ -77,3 +77,15 @@ void dp_heap_remove(dp_heap *heap, dp_heap_item *item)
      * from the hole does so from wherever sift_down left it. */
     sift_down(heap, hole, last);
 }
+
+void dp_heap_move(dp_heap *heap, dp_heap_item *item, double score)
+{
+    DP_CHECK(item->at < heap->count && heap->items[item->at] == item);
+    if (score < item->score) {
+        item->score = score;
+        sift_up(heap, item->at, item);
+    } else if (score > item->score) {
+        item->score = score;
+        sift_down(heap, item->at, item);
+    }
+}

@@ -17,7 +17,7 @@
 #define DP_HEAP_NOWHERE UINT32_MAX
 
 typedef struct dp_heap_item {
-    double score;   /* not changed while in a heap */
+    double score;   /* in a heap: changed by dp_heap_move alone */
     uint64_t order; /* of the last use: recency breaks ties */
     uint32_t at;    /* place in the heap, DP_HEAP_NOWHERE: in none */
 } dp_heap_item;
@@ -34,6 +34,8 @@ void dp_heap_deinit(dp_heap *heap);
 
 void dp_heap_add(dp_heap *heap, dp_heap_item *item); /* within what was reserved */
 void dp_heap_remove(dp_heap *heap, dp_heap_item *item);
+void dp_heap_move(dp_heap *heap, dp_heap_item *item,
+                  double score);                                   /* to its place by a new score */
 bool dp_heap_before(const dp_heap_item *a, const dp_heap_item *b); /* a leaves before b */
 
 #endif

@@ -28,7 +28,10 @@ static void test_random_changes(void **unused)
         items[i].at = DP_HEAP_NOWHERE;
     for (int step = 0; step < 20000; step++) {
         dp_heap_item *item = &items[dp_rng_below(&rng, ITEM_COUNT)];
-        if (item->at != DP_HEAP_NOWHERE) {
+        if (item->at != DP_HEAP_NOWHERE && step % 3 == 0) {
+            dp_heap_move(&heap, item, (double)dp_rng_below(&rng, 50));
+            CHECK(heap.items[item->at] == item, "it stayed");
+        } else if (item->at != DP_HEAP_NOWHERE) {
             dp_heap_remove(&heap, item);
             CHECK(item->at == DP_HEAP_NOWHERE, "it left");
         } else {

@@ -55,6 +55,7 @@ typedef struct dp_page {
     uint64_t tick;         /* of the last demand or prefetch */
     uint64_t pinned_bytes; /* its share of the tier's */
     dp_page_heat heat;
+    uint32_t hits; /* since it came */
     dp_slot *slot;
     struct dp_load *load;
     dp_heap_item evict_item;

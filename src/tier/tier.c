@@ -6,9 +6,30 @@
 #define PAGES_FIRST      256          /* then twice as many each time, up to DP_PAGES_MAX */
 #define PROGRESS_WAIT_NS 100000000ull /* so that a canceled pin ends soon */
 
+/* Tables of experts, by layer and number. */
+static dp_status open_experts(dp_tier *tier, const dp_tier_config *config, dp_error *err)
+{
+    uint64_t count = (uint64_t)config->layer_count * config->expert_count;
+
+    if (count == 0)
+        return DP_OK;
+    if (count > DP_PAGES_MAX)
+        return dp_fail(err, DP_E_LIMIT, "the model has more than %u experts", DP_PAGES_MAX);
+    tier->layer_count = config->layer_count;
+    tier->expert_count = config->expert_count;
+    tier->experts = dp_alloc_zero((size_t)count, sizeof(dp_page *));
+    tier->expert_batch = dp_alloc(tier->expert_count, sizeof *tier->expert_batch);
+    tier->expert_hits = dp_alloc(tier->expert_count, sizeof *tier->expert_hits);
+    if (!tier->experts || !tier->expert_batch || !tier->expert_hits)
+        return dp_fail(err, DP_E_NOMEM, "tier: no memory for a table of %llu experts",
+                       (unsigned long long)count);
+    return dp_forecast_open(&tier->forecast, tier->layer_count, tier->expert_count, err);
+}
+
 dp_status dp_tier_open(dp_tier **out, const dp_tier_config *config, dp_error *err)
 {
     dp_tier *tier;
+    dp_status st;
 
     *out = NULL;
     tier = dp_alloc_zero(1, sizeof *tier);
@@ -17,6 +38,7 @@ dp_status dp_tier_open(dp_tier **out, const dp_tier_config *config, dp_error *er
     tier->policy = config->policy;
     tier->source = config->source;
     tier->clock = config->clock;
+    tier->observer = config->observer;
     dp_mutex_init(&tier->lock);
     dp_cond_init(&tier->changed);
     /* No sum of bytes below wraps. */
@@ -24,8 +46,13 @@ dp_status dp_tier_open(dp_tier **out, const dp_tier_config *config, dp_error *er
     dp_link_init(&tier->queue);
     dp_link_init(&tier->loads);
     dp_link_init(&tier->batches);
-    *out = tier;
-    return DP_OK;
+    st = open_experts(tier, config, err);
+    if (!st) {
+        *out = tier;
+        tier = NULL;
+    }
+    dp_tier_close(tier);
+    return st;
 }
 
 void dp_tier_close(dp_tier *tier)
@@ -46,6 +73,10 @@ void dp_tier_close(dp_tier *tier)
     dp_slots_deinit(&tier->slots);
     dp_heap_deinit(&tier->evictable);
     dp_free(tier->pages);
+    dp_free(tier->experts);
+    dp_free(tier->expert_batch);
+    dp_free(tier->expert_hits);
+    dp_forecast_close(tier->forecast);
     dp_cond_deinit(&tier->changed);
     dp_mutex_deinit(&tier->lock);
     dp_free(tier);
@@ -87,7 +118,11 @@ dp_status dp_tier_add_page(dp_tier *tier, const dp_page_desc *desc, dp_page_id *
         goto done;
     *out = tier->page_count;
     tier->pages[tier->page_count++] = page;
+    if (page->kind == DP_PAGE_EXPERT && page->layer < tier->layer_count &&
+        page->index < tier->expert_count)
+        tier->experts[(size_t)page->layer * tier->expert_count + page->index] = page;
     tier->largest_bytes = DP_MAX(tier->largest_bytes, page->bytes);
+    tier->all_bytes += page->bytes;
 done:
     dp_mutex_unlock(&tier->lock);
     return st;

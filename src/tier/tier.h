@@ -67,11 +67,24 @@ typedef struct dp_page_desc {
     dp_page_part parts[DP_PAGE_PARTS_MAX]; /* read in this order */
 } dp_page_desc;
 
+/* Who hears what is wanted: recorders and shadow caches. */
+typedef struct dp_tier_observer {
+    /* A counted want of experts of one layer, in the order wanted; is_hit as in "Hits".
+     * Under the tier's lock: quick, and no calls back. NULL: none. */
+    void (*demand)(void *user, uint32_t layer, const uint32_t *experts, const uint8_t *is_hit,
+                   uint32_t count);
+    void *user;
+} dp_tier_observer;
+
 typedef struct dp_tier_config {
     uint64_t budget_bytes; /* for slots */
     const dp_policy *policy;
     dp_source *source;     /* borrowed; outlives the tier */
     const dp_clock *clock; /* borrowed */
+    /* Layers 0 .. layer_count - 1 have experts 0 .. expert_count - 1, some layers none.
+     * 0: no experts, or none whose next use shall be forecast. */
+    uint32_t layer_count, expert_count;
+    dp_tier_observer observer;
 } dp_tier_config;
 
 typedef struct dp_lease {
@@ -137,6 +150,9 @@ dp_status dp_tier_acquire(dp_tier *tier, dp_page_id page, dp_lease *lease, uint6
  * a hint that cannot be followed now is dropped. One that nobody wanted by the end
  * of the next step is canceled if it still loads. */
 void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count);
+
+/* Another policy from now on; what is resident is scored anew. */
+void dp_tier_set_policy(dp_tier *tier, const dp_policy *policy);
 
 /* A new step of the model: the policies' clock. */
 void dp_tier_tick(dp_tier *tier);

@@ -65,6 +65,7 @@ static void count_want_locked(dp_tier *tier, dp_page *page)
 
     if (page->is_prefetched)
         want = DP_WANT_PREFETCH_HIT;
+    page->hits += want == DP_WANT_HIT;
     tier->wants[page->kind][want]++;
 }
 
@@ -83,6 +84,8 @@ static dp_status want(dp_tier *tier, const dp_page_id *pages, size_t count, uint
         goto done;
     batch->_tier = tier;
     dp_link_insert(&tier->batches, &batch->_link);
+    if (is_counted)
+        dp_tier_note_demand_locked(tier, pages, count);
     /* All hits are leased before the first miss looks for room: no page of the batch
      * leaves for another one of it. */
     for (size_t i = 0; i < count; i++) {
@@ -93,10 +96,8 @@ static dp_status want(dp_tier *tier, const dp_page_id *pages, size_t count, uint
         if (page->is_prefetched)
             tier->stats.prefetch_useful_bytes += page->data_bytes;
         page->is_prefetched = false;
-        if (is_counted) {
-            tier->policy->touch(&page->heat, tier->tick);
+        if (is_counted)
             dp_tier_note_use_locked(tier, page);
-        }
     }
     dp_tier_settle_locked(tier);
 done:

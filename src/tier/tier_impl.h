@@ -2,6 +2,7 @@
  *
  * Files    tier.c        pages, pins, budget, ticks: the slow calls
  *          tier_batch.c  wants, waiting, leases
+ *          tier_demand.c what a demand teaches: counters, forecast, scores
  *          tier_load.c   room, eviction, loads, prefetch
  *          tier_stats.c  counters and latencies
  *          tier_check.c  the invariants as a function, for tests
@@ -10,6 +11,7 @@
 #define DP_TIER_TIER_IMPL_H
 
 #include "base/thread.h"
+#include "tier/forecast.h"
 #include "tier/page.h"
 
 /* What became of a want. */
@@ -38,19 +40,27 @@ typedef struct dp_load {
 _Static_assert(DP_PAGE_PARTS_MAX <= 32, "dp_load.ended has a bit for each part");
 
 struct dp_tier {
-    const dp_policy *policy;
     dp_source *source;
     const dp_clock *clock;
+    uint32_t layer_count, expert_count; /* as configured; without experts 0 */
+    dp_tier_observer observer;          /* its functions may be NULL */
 
     /* Guards all below and the pages. Taken before locks of the source; never
      * held across I/O or a caller's function. */
     dp_mutex lock;
     dp_cond changed; /* a page arrived or failed; a load ended */
 
+    const dp_policy *policy;
+    dp_forecast *forecast;  /* NULL: no experts */
+    dp_page **experts;      /* [layer_count * expert_count]; NULL: not registered */
+    uint32_t *expert_batch; /* [expert_count] the experts of a demand ... */
+    uint8_t *expert_hits;   /* ... and which of them are hits */
+
     dp_page **pages; /* [page_count] */
     uint32_t page_count, page_capacity;
     uint64_t largest_bytes; /* of an unpinned page */
     uint64_t pinned_bytes;
+    uint64_t all_bytes; /* of all pages */
 
     dp_slots slots;
     dp_heap evictable;
@@ -69,6 +79,11 @@ struct dp_tier {
 };
 
 /* All of these: the caller holds tier->lock. */
+
+/* tier_demand.c: pages are wanted; before any is claimed. */
+void dp_tier_note_demand_locked(dp_tier *tier, const dp_page_id *pages, size_t count);
+/* By the policy of now; lower leaves first. */
+double dp_tier_score_locked(const dp_tier *tier, const dp_page *page);
 
 /* tier_load.c: after anything that may have made room or need of it (a lease or a
  * load ended, a want, another budget): serves the queue, shrinks to the budget. */

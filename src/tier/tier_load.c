@@ -41,15 +41,9 @@ void dp_tier_note_use_locked(dp_tier *tier, dp_page *page)
 
 void dp_tier_allow_evict_locked(dp_tier *tier, dp_page *page)
 {
-    dp_page_heat heat = page->heat;
-
     if (page->is_pinned)
         return;
-    /* What was fetched early stands where it will stand once it is demanded. As
-     * it is, it would be the first to leave. */
-    if (page->is_prefetched)
-        tier->policy->touch(&heat, page->tick);
-    page->evict_item.score = tier->policy->score(&heat);
+    page->evict_item.score = dp_tier_score_locked(tier, page);
     dp_heap_add(&tier->evictable, &page->evict_item);
     tier->evictable_bytes += page->slot->capacity;
 }
@@ -65,6 +59,7 @@ static void drop_slot_locked(dp_tier *tier, dp_page *page)
     dp_slots_release(&tier->slots, page->slot);
     page->slot = NULL;
     page->is_prefetched = false;
+    page->hits = 0;
     page->state = DP_PAGE_ABSENT;
 }
 

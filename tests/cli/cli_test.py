@@ -16,7 +16,8 @@ import cli_testing
 from cli_testing import Checks, Cli, SUMMARY, Terminal, interrupt
 
 ROOT = pathlib.Path(sys.argv[3])
-COMMANDS = ["run", "chat", "inspect", "tokenize", "perplexity", "logits", "help", "version"]
+COMMANDS = ["run", "chat", "inspect", "tokenize", "perplexity", "logits", "replay", "help",
+            "version"]
 STORY = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the "
          "sunshine. One day, she saw a big, red ball and wanted to play with it.")
 GREEDY = ["--temp", "0"]
@@ -348,6 +349,30 @@ def test_perplexity(cli, check):
     check(limited["chunks"] == 2 and limited["tokens"] == 30, f"{limited}")
     line = cli.run("perplexity", cli.model, "-", input=STORY.encode()).out
     check(line.startswith(f"nll {got['nll']:.5f} +- ") and line.count("\n") == 1, line)
+
+
+def test_replay(cli, check):
+    trace = str(ROOT / "tests/fuzz/corpus/trace/uniform")
+    done = cli.run("replay", trace, "--json", "--cache", "10%,50%,4MiB")
+    got = json.loads(done.out)
+    check(done.code == 0 and got["steps"] == 100 and got["wants"] == 2800, f"{done}")
+    for row in got["caches"]:
+        bound = [r for r in got["caches"] if r["policy"] == "belady" and
+                 r["cache_bytes"] == row["cache_bytes"]]
+        check(row["hits"] <= bound[0]["hits"] <= 2800 - 7 * 4, f"{row} {bound}")
+    sizes = {row["cache_bytes"] for row in got["caches"]}
+    check(sizes == {928973, 4644864, 4 << 20}, f"{sizes}")
+    text = cli.run("replay", trace, "--policy", "lru,next", "--cache", "37.5%").out
+    check(re.search(r"\n +37.50% +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d +\w+ \d+%\n", text), text)
+    cut = cli.run("replay", str(ROOT / "tests/fuzz/corpus/trace/cut"))
+    check(cut.code == 0 and "missing or damaged" in cut.out, f"{cut}")
+    for words, code, says in [
+            (["--policy", "fifo"], 2, 'no policy "fifo"'), (["--cache", "0%"], 2, "--cache takes"),
+            (["--cache", "x"], 2, "--cache takes"), (["--cache", ""], 2, "has no sizes")]:
+        done = cli.run("replay", trace, *words)
+        check(done.code == code and says in done.err, f"{words}: {done}")
+    done = cli.run("replay", cli.model)
+    check(done.code == 4 and "is not a trace" in done.err, f"{done}")
 
 
 def test_inspect(cli, check):

@@ -1,0 +1,47 @@
+/* forecast.h - when an expert will be wanted again, learned from the demands themselves.
+ *
+ * Room     Keeps, for every layer, how often each expert is wanted (two aged
+ *          rates) and how the set wanted now changes that: a matrix
+ *          weights[from][to], learned online. Gives for each expert the steps
+ *          until its next demand. Policies order pages by it (policy "next").
+ *
+ * Idea     value(e) is what a discounted count of e's coming demands is expected to
+ *          be, (1 - g) * sum over h >= 1 of g^(h-1) * [e wanted h steps from now]:
+ *          the base rate plus the weights of the experts wanted now. After each step
+ *          it is compared with what came plus g times the value seen from there
+ *          (temporal differences, Sutton 1988), and the rows of the step before
+ *          are moved by a part of the error. g = 1/2 looks mostly at the next step and
+ *          a little beyond; a rate for the long run comes from the base.
+ *
+ * Cost     A demand for k of n experts: about 2 k n multiply-adds and 4 n * layers
+ *          floats, 4 n^2 * layers bytes of weights.
+ *
+ * Threads  One at a time.
+ */
+#ifndef DP_TIER_FORECAST_H
+#define DP_TIER_FORECAST_H
+
+#include "base/base.h"
+#include "doppler/status.h"
+
+#define DP_FORECAST_EXPERTS_MAX 1024 /* 4 MiB of weights a layer; more go without */
+#define DP_FORECAST_STEPS_MAX   1e5  /* until a next demand: "not in sight" */
+
+typedef struct dp_forecast dp_forecast;
+
+/* DP_E_NOMEM. Layers are 0 .. layer_count - 1, experts 0 .. expert_count - 1 of each. */
+dp_status dp_forecast_open(dp_forecast **out, uint32_t layer_count, uint32_t expert_count,
+                           dp_error *err);
+void dp_forecast_close(dp_forecast *forecast); /* NULL is fine */
+
+/* A step wants these experts of a layer, distinct; once a step and layer. */
+void dp_forecast_demand(dp_forecast *forecast, uint32_t layer, const uint32_t *experts,
+                        uint32_t count);
+
+/* Steps from the layer's last demand to the next one of the expert: >= 1, at most
+ * DP_FORECAST_STEPS_MAX. */
+float dp_forecast_steps(const dp_forecast *forecast, uint32_t layer, uint32_t expert);
+/* The whole layer, [expert_count]; borrowed until its next demand. */
+const float *dp_forecast_layer(const dp_forecast *forecast, uint32_t layer);
+
+#endif
