@@ -117,6 +117,9 @@ static void yarn_magnitude_is_in_cos_and_sin(void **unused)
         for (uint32_t i = 0; i < 32; i++)
             check_near(hypot(cosines[i], sines[i]), 1.3465736 / 2, 1e-6, "pair", i);
     }
+    hp.yarn_log_multiplier = 0.1f; /* the magnitude is the softmax's then */
+    dp_rope_init(&rope, &hp, NULL, true);
+    check_near(rope.magnitude, 0.5, 1e-9, "magnitude with a multiplier", 0);
 }
 
 /* A context so short that the ramp would begin and end below pair 0. */

@@ -12,7 +12,7 @@ import tempfile
 
 from cli_testing import TIMEOUT_S, Checks
 
-PRESETS = ["llama-tiny", "mixtral-tiny", "qwen3moe-tiny", "gpt-oss-tiny"]
+PRESETS = ["llama-tiny", "mixtral-tiny", "qwen3moe-tiny", "gpt-oss-tiny", "deepseek-tiny"]
 WORDS = ["-p", "hi", "-n", "4", "--temp", "0", "--ctx", "256"]
 
 
