@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes src/text/unicode_data.c: the class of every code point, as a two-stage table.
+"""Writes src/text/unicode_data.c: the class of every code point, as a two-stage table,
+and the ranges of the script Han.
 
     python3 tools/make_unicode.py > src/text/unicode_data.c
 
@@ -29,6 +30,30 @@ def class_of(cp):
     if cp in SPACE_CONTROLS:
         return SPACE_CONTROL
     return CLASS_OF_CATEGORY.get(unicodedata.category(chr(cp)), OTHER)
+
+
+# unicodedata knows no scripts. The names of Script=Han's characters tell: those of these
+# families, and a few of their own.
+HAN_FAMILIES = ("CJK UNIFIED IDEOGRAPH-", "CJK COMPATIBILITY IDEOGRAPH-", "CJK RADICAL ",
+                "KANGXI RADICAL ", "HANGZHOU NUMERAL ", "VIETNAMESE ALTERNATE READING MARK ")
+HAN_NAMES = {"IDEOGRAPHIC ITERATION MARK", "IDEOGRAPHIC NUMBER ZERO",
+             "VERTICAL IDEOGRAPHIC ITERATION MARK", "OLD CHINESE HOOK MARK",
+             "OLD CHINESE ITERATION MARK"}
+
+
+def is_han(cp):
+    name = unicodedata.name(chr(cp), "")
+    return name.startswith(HAN_FAMILIES) or name in HAN_NAMES
+
+
+def han_ranges():
+    ranges = []
+    for cp in filter(is_han, range(CODE_POINTS)):
+        if ranges and ranges[-1][1] == cp - 1:
+            ranges[-1][1] = cp
+        else:
+            ranges.append([cp, cp])
+    return ranges
 
 
 def two_stages(classes, size):
@@ -69,7 +94,13 @@ def main():
     print("};\n")
     print("const uint8_t dp_unicode_blocks[%d] = {" % len(packed))
     print_bytes(packed)
+    print("};\n")
+    ranges = han_ranges()
+    print("const dp_unicode_range dp_unicode_han[%d] = {" % len(ranges))
+    for first, last in ranges:
+        print("    { 0x%X, 0x%X }," % (first, last))
     print("};")
+    print("_Static_assert(DP_UNICODE_HAN_COUNT == %d, \"the table was made for it\");" % len(ranges))
 
 
 if __name__ == "__main__":

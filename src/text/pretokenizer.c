@@ -90,20 +90,44 @@ static size_t match_line_end(const char *at, const char *end)
     return (size_t)(line_end - at);
 }
 
+/* Behind the letters of `set` that begin at `at`. */
+static const char *run_letters(const struct dp_pre_stage *stage, const char *at, const char *end,
+                               uint32_t set)
+{
+    if (!stage->has_han_runs)
+        return run(at, end, set);
+    for (next_char c = look(at, end); c.bit & set && !dp_unicode_is_han(c.cp); c = look(at, end))
+        at += c.size;
+    return at;
+}
+
+/* [\p{Han}]+ */
+static size_t match_han(const char *at, const char *end)
+{
+    const char *to = at;
+
+    for (next_char c = look(to, end); c.size > 0 && dp_unicode_is_han(c.cp); c = look(to, end))
+        to += c.size;
+    return (size_t)(to - at);
+}
+
 /* [A]*[B]+ with A capitals, B small letters, both with what has no case. A* takes
  * all it can; when no B follows it gives back up to its last B. */
-static size_t match_capitals_then_small(const char *at, const char *end)
+static size_t match_capitals_then_small(const struct dp_pre_stage *stage, const char *at,
+                                        const char *end)
 {
     const uint32_t both = DP_IS_LM | DP_IS_LO | DP_IS_M;
     const char *to = at, *both_end = at;
 
     for (next_char c = look(to, end); c.bit & (DP_IS_LU | DP_IS_LT | both); c = look(to, end)) {
+        if (stage->has_han_runs && dp_unicode_is_han(c.cp))
+            break;
         to += c.size;
         if (c.bit & both)
             both_end = to;
     }
-    if (look(to, end).bit & (DP_IS_LL | both))
-        both_end = run(to, end, DP_IS_LL | both);
+    if (run_letters(stage, to, end, DP_IS_LL | both) > to)
+        both_end = run_letters(stage, to, end, DP_IS_LL | both);
     return (size_t)(both_end - at);
 }
 
@@ -123,10 +147,10 @@ static size_t match_word(const struct dp_pre_stage *stage, const char *at, const
             to = run(at, end, stage->letters); /* a mark: no prefix, but a word by itself */
         return (size_t)(to - at);
     }
-    size = match_capitals_then_small(word, end);
+    size = match_capitals_then_small(stage, word, end);
     if (size > 0)
         return (size_t)(word - at) + size;
-    size = match_capitals_then_small(at, end);
+    size = match_capitals_then_small(stage, at, end);
     if (size > 0)
         return size;
     /* Capitals alone. */
@@ -143,6 +167,8 @@ size_t dp_pre_match_words(const struct dp_pre_stage *stage, const char *at, cons
 
     if (stage->contractions == DP_CONTRACTION_FIRST)
         size = match_contraction(at, end, true);
+    if (stage->has_han_runs)
+        size = match_han(at, end);
     if (size > 0)
         return size;
     if (stage->has_symbol_words && c.cp < 0x80 && c.bit & (DP_IS_P | DP_IS_S)) {
@@ -166,7 +192,8 @@ size_t dp_pre_match_words(const struct dp_pre_stage *stage, const char *at, cons
 
     to = run(at + (c.cp == ' '), end, stage->symbols);
     if (to > at + (c.cp == ' ')) {
-        while (to < end && (is_newline((uint8_t)*to) || (stage->takes_slash && *to == '/')))
+        while (to < end && !stage->leaves_newlines &&
+               (is_newline((uint8_t)*to) || (stage->takes_slash && *to == '/')))
             to++;
         return (size_t)(to - at);
     }

@@ -3,10 +3,9 @@
 #define DP_TEXT_PRETOKENIZER_IMPL_H
 
 #include "text/pretokenizer.h"
+#include "text/unicode.h"
 
-typedef struct dp_pre_range {
-    uint32_t first, last;
-} dp_pre_range;
+typedef dp_unicode_range dp_pre_range;
 
 enum dp_pre_contractions { DP_CONTRACTION_NONE, DP_CONTRACTION_FIRST, DP_CONTRACTION_BEHIND_WORD };
 
@@ -32,6 +31,8 @@ struct dp_pre_stage {
     bool is_cased;         /* a word is capitals and then small letters */
     bool has_symbol_words; /* ASCII punctuation may begin an ASCII word */
     bool takes_slash;      /* behind symbols: [\r\n/]*, not [\r\n]* */
+    bool leaves_newlines;  /* behind symbols: nothing */
+    bool has_han_runs;     /* [\p{Han}]+ first, and words have none of it */
 };
 
 /* Some set of characters: \s?[set]{1,count_max} */

@@ -35,6 +35,13 @@ static const dp_pre_range deepseek_symbols[] = {
 };
 static const dp_pre_range deepseek_east[] = { { 0x0800, 0x9FA5 }, { 0xAC00, 0xD7FF } };
 static const dp_pre_range deepseek3_east[] = { { 0x3040, 0x30FF }, { 0x4E00, 0x9FA5 } };
+static const dp_pre_range youtu_hangul[] = { { 0x3131, 0x318E }, { 0xAC00, 0xD7A3 } };
+static const dp_pre_range youtu_symbols[] = {
+    { 0x2014, 0x2014 }, { 0x2018, 0x2019 }, { 0x201C, 0x201D },
+    { 0x2026, 0x2026 }, { 0x3001, 0x303F }, { 0xFE30, 0xFE4F },
+    { 0xFF01, 0xFF01 }, { 0xFF0C, 0xFF0C }, { 0xFF1A, 0xFF1B },
+};
+static const dp_pre_range youtu_bopomofo[] = { { 0x3105, 0x312F } };
 static const dp_pre_range newlines[] = { { '\n', '\n' }, { '\r', '\r' } };
 
 #define RANGES(r) .match = dp_pre_match_set, .ranges = (r), .range_count = DP_ARRAY_LEN(r)
@@ -75,6 +82,33 @@ static const struct dp_pre_stage gpt4o = {
     .contractions = DP_CONTRACTION_BEHIND_WORD,
     .takes_slash = true,
     .count_max = 3,
+};
+static const struct dp_pre_stage youtu = {
+    .match = dp_pre_match_words,
+    .is_cased = true,
+    .word_prefix = NOT(DP_IS_L | DP_IS_N),
+    .symbols = NOT(DP_IS_SPACE | DP_IS_L | DP_IS_N),
+    .contractions = DP_CONTRACTION_BEHIND_WORD,
+    .takes_slash = true,
+    .count_max = 1,
+};
+static const struct dp_pre_stage kimi = {
+    .match = dp_pre_match_words,
+    .has_han_runs = true,
+    .is_cased = true,
+    .word_prefix = NOT(DP_IS_L | DP_IS_N),
+    .symbols = NOT(DP_IS_SPACE | DP_IS_L | DP_IS_N),
+    .contractions = DP_CONTRACTION_BEHIND_WORD,
+    .count_max = 3,
+};
+static const struct dp_pre_stage seed_coder = {
+    .match = dp_pre_match_words,
+    .letters = DP_IS_L,
+    .word_prefix = NOT(DP_IS_L | DP_IS_N),
+    .symbols = NOT(DP_IS_SPACE | DP_IS_L | DP_IS_N),
+    .contractions = DP_CONTRACTION_FIRST,
+    .leaves_newlines = true,
+    .count_max = 1,
 };
 static const struct dp_pre_stage tekken = {
     .match = dp_pre_match_words,
@@ -119,6 +153,15 @@ static const struct dp_pre_stage east = {
 static const struct dp_pre_stage east3 = {
     RANGES(deepseek3_east),
 };
+static const struct dp_pre_stage hangul = {
+    RANGES(youtu_hangul),
+};
+static const struct dp_pre_stage east_symbols = {
+    RANGES(youtu_symbols),
+};
+static const struct dp_pre_stage bopomofo = {
+    RANGES(youtu_bopomofo),
+};
 static const struct dp_pre_stage any_words = {
     .match = dp_pre_match_set,
     .set = DP_IS_L,
@@ -151,6 +194,10 @@ static const dp_pretokenizer rules[] = {
     { "deepseek-llm", STAGES(&newline, &cased_words, &symbols, &trailing_space, &east, &digit) },
     { "deepseek-coder", STAGES(&newline, &any_words, &punctuation, &east, &digit) },
     { "starcoder", STAGES(&digit, &gpt2) },
+    { "kimi-k2", STAGES(&kimi) },
+    { "seed-coder", STAGES(&seed_coder) },
+    { "minicpm5", STAGES(&digits3, &llama3), .ignores_merges = true },
+    { "youtu", STAGES(&hangul, &east_symbols, &bopomofo, &east3, &youtu), .ignores_merges = true },
 };
 
 static const struct {
@@ -172,6 +219,7 @@ static const struct {
     { "jina-de", "gpt-2" },
     { "jina-v2-es", "gpt-2" },
     { "jina-v2-de", "gpt-2" },
+    { "modern-bert", "gpt-2" },
     { "llama3", "llama-bpe" },
     { "llama-v3", "llama-bpe" },
     { "falcon3", "llama-bpe" },
@@ -179,6 +227,7 @@ static const struct {
     { "pixtral", "llama-bpe" },
     { "midm-2.0", "llama-bpe" },
     { "lfm2", "llama-bpe" },
+    { "jina-v5-nano", "llama-bpe" },
     { "dbrx", "smaug-bpe" },
     { "glm4", "smaug-bpe" },
     { "chatglm-bpe", "smaug-bpe" },
@@ -188,16 +237,22 @@ static const struct {
     { "hunyuan", "qwen2" },
     { "kormo", "qwen2" },
     { "grok-2", "qwen2" },
+    { "solar-open", "qwen2" },
+    { "f2llmv2", "qwen2" },
     { "llama4", "gpt-4o" },
+    { "talkie", "gpt-4o" },
+    { "kanana2", "gpt-4o" },
     { "minimax-m2", "gpt-4o" },
     { "hunyuan-dense", "deepseek-v3" },
     { "joyai-llm", "deepseek-v3" },
+    { "hy_v4", "deepseek-v3" },
     { "refact", "starcoder" },
     { "command-r", "starcoder" },
     { "smollm", "starcoder" },
     { "codeshell", "starcoder" },
     { "exaone", "starcoder" },
     { "minerva-7b", "starcoder" },
+    { "mellum2", "starcoder" },
 };
 
 const dp_pretokenizer *dp_pretokenizer_at(uint32_t i)

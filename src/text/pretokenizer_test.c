@@ -38,6 +38,8 @@
 #define SMALL        "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 #define GPT2         "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
+#define NOT_HAN "(?!\\p{sc:Han})"
+
 static const struct {
     const char *name;
     const char *stages[DP_PRETOKENIZER_STAGES_MAX];
@@ -75,6 +77,25 @@ static const struct {
     { "deepseek-coder",
       { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+",
         "[\\x{4E00}-\\x{9FA5}\\x{0800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+", "\\p{N}" } },
+    { "kimi-k2",
+      { "\\p{sc:Han}+|"
+        "[^\\r\\n\\p{L}\\p{N}]?(?:" NOT_HAN CAPITALS ")*(?:" NOT_HAN SMALL ")+" CONTRACTIONS "?|"
+        "[^\\r\\n\\p{L}\\p{N}]?(?:" NOT_HAN CAPITALS ")+(?:" NOT_HAN SMALL ")*" CONTRACTIONS "?|"
+        "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL } },
+    { "seed-coder",
+      { CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}|"
+                     " ?[^\\s\\p{L}\\p{N}\\r\\n]+" TAIL } },
+    { "minicpm5",
+      { "\\p{N}{1,3}", CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}+|"
+                                    " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" TAIL } },
+    { "youtu",
+      { "[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}"
+        "\\x{2018}\\x{2019}\\x{2014}\\x{FF1A}\\x{FF1B}\\x{FF0C}\\x{3001}-\\x{303F}"
+        "\\x{FE30}-\\x{FE4F}]+|[\\x{3105}-\\x{312F}]+|"
+        "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+",
+        "[^\\r\\n\\p{L}\\p{N}]?" CAPITALS "*" SMALL "+" CONTRACTIONS "?|"
+        "[^\\r\\n\\p{L}\\p{N}]?" CAPITALS "+" SMALL "*" CONTRACTIONS "?|"
+        "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" TAIL } },
 };
 
 /* Every class a scanner asks for, every kind of white space, every letter of the
@@ -82,22 +103,24 @@ static const struct {
  * listed ranges, and code points nobody assigned. U+180E is left out: PCRE2 counts
  * it as white space, Unicode no longer does. */
 static const uint32_t alphabet[] = {
-    'a',      'b',     'z',     'A',    'B',    'Z',     's',     'S',     't',    'T',     'r',
-    'R',      'e',     'E',     'v',    'V',    'm',     'M',     'l',     'L',    'd',     'D',
-    0x17F,    0x212A,  0xDF,    0x1C5,  0x1F88, 0x2B0,   0xAA,    0x5D0,   0x627,  0x0E01,  0x10D0,
-    0x1C90,   0x3B1,   0x391,   0x416,  0x3B9,  0x1FBE,  0x294,   0x1BB,   0x1C0,  0x10400, 0x1E900,
-    0x118E0,  0x2C7C,  0xFB03,  0xFF21, 0x300,  0x301,   0x903,   0x20DD,  0xFE0F, 0x1F3FB, 0x0E31,
-    0x302A,   0x1F1E6, '0',     '1',    '5',    '9',     0x661,   0x966,   0xBD,   0x2167,  0x3007,
-    0x2460,   0xFF11,  0x1D7D8, 0x4E00, 0x9FA5, 0x9FA6,  0x3042,  0x30A2,  0x30FF, 0x3100,  0x3041,
-    0xAC00,   0xD7A3,  0xD7FF,  0x800,  0x7FF,  0x20000, 0x1F600, 0x1F468, 0x200D, 0x1F999, 0x2705,
-    ' ',      ' ',     ' ',     ' ',    '\t',   '\n',    '\n',    '\r',    0x0B,   0x0C,    0x85,
-    0xA0,     0x1680,  0x2003,  0x2028, 0x2029, 0x202F,  0x205F,  0x3000,  0x200B, 0x1C,    0x1F,
-    0xFEFF,   '\'',    '\'',    '\'',   0x2019, '.',     ',',     '!',     '?',    '-',     '_',
-    '/',      '/',     '"',     '(',    '#',    '@',     '\\',    '%',     '*',    '&',     ';',
-    ':',      '[',     '`',     '{',    '~',    '|',     '^',     '<',     '=',    '>',     '+',
-    '$',      0x20AC,  0xA9,    0xB4,   0x2026, 0x3001,  0x3002,  0x3003,  0xFF01, 0xFF0C,  0xFF5E,
-    0x2018,   0x2020,  0xBF,    0x0,    0x7F,   0xAD,    0x378,   0xE000,  0xFFFE, 0xFFFD,  0xE0041,
-    0x10FFFF, 0x2FE0,
+    'a',    'b',    'z',     'A',     'B',     'Z',      's',     'S',    't',     'T',
+    'r',    'R',    'e',     'E',     'v',     'V',      'm',     'M',    'l',     'L',
+    'd',    'D',    0x17F,   0x212A,  0xDF,    0x1C5,    0x1F88,  0x2B0,  0xAA,    0x5D0,
+    0x627,  0x0E01, 0x10D0,  0x1C90,  0x3B1,   0x391,    0x416,   0x3B9,  0x1FBE,  0x294,
+    0x1BB,  0x1C0,  0x10400, 0x1E900, 0x118E0, 0x2C7C,   0xFB03,  0xFF21, 0x300,   0x301,
+    0x903,  0x20DD, 0xFE0F,  0x1F3FB, 0x0E31,  0x302A,   0x1F1E6, '0',    '1',     '5',
+    '9',    0x661,  0x966,   0xBD,    0x2167,  0x3007,   0x2460,  0xFF11, 0x1D7D8, 0x4E00,
+    0x9FA5, 0x9FA6, 0x3042,  0x30A2,  0x30FF,  0x3100,   0x3041,  0xAC00, 0xD7A3,  0xD7FF,
+    0x800,  0x7FF,  0x20000, 0x1F600, 0x1F468, 0x200D,   0x1F999, 0x2705, ' ',     ' ',
+    ' ',    ' ',    '\t',    '\n',    '\n',    '\r',     0x0B,    0x0C,   0x85,    0xA0,
+    0x1680, 0x2003, 0x2028,  0x2029,  0x202F,  0x205F,   0x3000,  0x200B, 0x1C,    0x1F,
+    0xFEFF, '\'',   '\'',    '\'',    0x2019,  '.',      ',',     '!',    '?',     '-',
+    '_',    '/',    '/',     '"',     '(',     '#',      '@',     '\\',   '%',     '*',
+    '&',    ';',    ':',     '[',     '`',     '{',      '~',     '|',    '^',     '<',
+    '=',    '>',    '+',     '$',     0x20AC,  0xA9,     0xB4,    0x2026, 0x3001,  0x3002,
+    0x3003, 0xFF01, 0xFF0C,  0xFF5E,  0x2018,  0x2020,   0xBF,    0x0,    0x7F,    0xAD,
+    0x378,  0xE000, 0xFFFE,  0xFFFD,  0xE0041, 0x10FFFF, 0x2FE0,  0x2E80, 0x2E9A,  0x2F00,
+    0x3005, 0x3006, 0x16FE2, 0x16FF0, 0x3131,  0x3105,   0xFE30,
 };
 
 enum { STRINGS = 20000, LENGTH_MAX = 16, CUTS_MAX = LENGTH_MAX * DP_UTF8_SIZE_MAX + 1 };
@@ -281,6 +304,7 @@ static void test_names(void **state)
         { "llama3", "llama-bpe", true, true },   { "smaug-bpe", "smaug-bpe", false, false },
         { "llama4", "gpt-4o", false, false },    { "deepseek-r1-qwen", "qwen2", false, false },
         { "refact", "starcoder", false, false }, { "tekken", "tekken", true, true },
+        { "kimi-k2", "kimi-k2", false, false },  { "hy_v4", "deepseek-v3", false, false },
     };
 
     for (size_t i = 0; i < DP_ARRAY_LEN(cases); i++) {

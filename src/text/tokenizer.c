@@ -21,6 +21,8 @@ static const char *const stop_names[] = {
     "<end_of_turn>",   /* Gemma */
     "<end_of_utterance>",
     "<EOT>",
+    "[EOT]", /* Kimi K2 */
+    "[EOS]",
     "</s>",                                    /* Llama 2, Mistral */
     "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", /* DeepSeek */
 };
@@ -89,8 +91,9 @@ static void mark_stops_by_name(dp_tokenizer *t, const dp_vocab_tables *tables)
     for (uint32_t i = 0; i < t->count; i++) {
         dp_str name = tables->tokens[i];
 
-        for (size_t j = 0; name.size > 0 && name.bytes[0] == '<' && j < DP_ARRAY_LEN(stop_names);
-             j++) {
+        if (name.size == 0 || (name.bytes[0] != '<' && name.bytes[0] != '['))
+            continue;
+        for (size_t j = 0; j < DP_ARRAY_LEN(stop_names); j++) {
             if (!dp_str_is(name, stop_names[j]))
                 continue;
             if (t->kinds[i] == DP_TOKEN_NORMAL && !dp_str_starts_with(name, "<|"))

@@ -396,6 +396,10 @@ static void test_stops(void **state)
         { { "</s>", "<end_of_turn>" }, DP_TOKEN_NORMAL, { false, false } },
         { { "</s>", "<end_of_turn>" }, DP_TOKEN_USER_DEFINED, { true, true } },
         { { "<|im_end|>", "<|endoftext|>" }, DP_TOKEN_NORMAL, { true, true } },
+        { { "[EOS]", "[EOT]", "[BOS]", "<|im_end|>" },
+          DP_TOKEN_CONTROL,
+          { true, true, false, true } },
+        { { "[EOS]", "[EOT]" }, DP_TOKEN_NORMAL, { false, false } },
         { { "<\uFF5Cend\u2581of\u2581sentence\uFF5C>" }, DP_TOKEN_CONTROL, { true } },
     };
     static test_vocab v;
