@@ -34,9 +34,12 @@ DP_API dp_status dp_engine_open(dp_engine **out, const char *path, const dp_opti
                                 dp_progress progress, void *user, dp_error *err);
 DP_API void dp_engine_close(dp_engine *engine);
 
-DP_API const dp_vocab *dp_engine_vocab(const dp_engine *engine); /* NULL: the file has none */
-DP_API uint32_t dp_engine_vocab_size(const dp_engine *engine);   /* logits per token */
-DP_API uint32_t dp_engine_context_max(const dp_engine *engine);  /* tokens of one session (--ctx) */
+/* NULL: the file has none that can be used. Token ids and logits need none. */
+DP_API const dp_vocab *dp_engine_vocab(const dp_engine *engine);
+/* Why there is none: one sentence; NULL when there is one. */
+DP_API const char *dp_engine_vocab_problem(const dp_engine *engine);
+DP_API uint32_t dp_engine_vocab_size(const dp_engine *engine);  /* logits per token */
+DP_API uint32_t dp_engine_context_max(const dp_engine *engine); /* tokens of one session (--ctx) */
 
 /* Makes the running step of any session return DP_E_CANCELED soon, or the next one
  * when none runs; async-signal-safe. */

@@ -56,9 +56,10 @@ dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_opti
     e->model->yarn_rounding = (dp_yarn_rounding)dp_options_choice(options, DP_OPT_YARN_ROUNDING);
     for (size_t i = 0; i < dp_gguf_tensor_count(gguf); i++)
         e->model_bytes += dp_gguf_tensor(gguf, i)->size;
-    st = dp_vocab_from_gguf(&e->vocab, gguf, err);
-    if (st && st != DP_E_NOTFOUND) /* logits and token ids need no vocabulary */
-        return st;
+    st = dp_vocab_from_gguf(&e->vocab, gguf, &e->vocab_problem);
+    if (st == DP_E_NOMEM)
+        return dp_fail(err, st, "%s", e->vocab_problem.text);
+    /* Logits and token ids need no vocabulary: text functions say what is wrong with it. */
     st = open_source(&e->source, gguf, options, err);
     if (st)
         return st;
@@ -216,6 +217,11 @@ void dp_engine_close(dp_engine *engine)
 const dp_vocab *dp_engine_vocab(const dp_engine *engine)
 {
     return engine->vocab;
+}
+
+const char *dp_engine_vocab_problem(const dp_engine *engine)
+{
+    return engine->vocab ? NULL : engine->vocab_problem.text;
 }
 
 uint32_t dp_engine_vocab_size(const dp_engine *engine)

@@ -24,7 +24,8 @@ typedef struct dp_run_stats {
 
 struct dp_engine {
     dp_model *model;
-    dp_vocab *vocab; /* NULL: the file has none */
+    dp_vocab *vocab;        /* NULL: none that can be used */
+    dp_error vocab_problem; /* why not */
     dp_source *source;
     dp_tier *tier;
     dp_device *device;

@@ -95,7 +95,8 @@ static dp_status take_control(struct generation *g, dp_token token)
 static dp_status check_request(const dp_session *s, const dp_generate *how, dp_error *err)
 {
     if (!s->engine->vocab)
-        return dp_fail(err, DP_E_UNSUPPORTED, "the model has no vocabulary to write text with");
+        return dp_fail(err, DP_E_UNSUPPORTED, "the model has no vocabulary to write text with: %s",
+                       dp_engine_vocab_problem(s->engine));
     if (s->count == 0)
         return dp_fail(err, DP_E_INVALID, "there is no prompt: at least one token is needed");
     if (how->stop_count > DP_STOPS_MAX)

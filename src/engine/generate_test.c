@@ -31,6 +31,7 @@ enum {
 #define SCRIPT_MAX 12
 
 static char path[] = "/tmp/doppler-generate-XXXXXX";
+static void (*more_keys)(dp_gguf_writer *w); /* of the next model */
 
 static int teardown(void **unused)
 {
@@ -43,6 +44,15 @@ static void set(test_model *m, const char *name, float value)
 
     for (size_t i = 0; i < test_tensor_values(t); i++)
         t->data[i] = value;
+}
+
+/* A tokenizer that nobody knows. */
+static void strange_tokenizer(dp_gguf_writer *w)
+{
+    static const char *const names[] = { "a", "b" };
+
+    dp_gguf_writer_str(w, "tokenizer.ggml.model", "hieroglyphs");
+    dp_gguf_writer_str_array(w, "tokenizer.ggml.tokens", 2, names);
 }
 
 /* Token t's state is the t-th unit vector all the way; row n of the head points at
@@ -58,6 +68,7 @@ static void write_model(const dp_token *script, uint32_t count, bool has_vocab)
                      .vocab = VOCAB,
                      .context = 64,
                      .pieces = has_vocab ? pieces : NULL,
+                     .more_keys = more_keys,
                      .piece_count = DP_ARRAY_LEN(pieces) };
 
     test_model_make(&m, 1);
@@ -528,11 +539,43 @@ static void requests_without_sense_are_refused(void **unused)
     dp_engine_close(engine);
 }
 
+/* Without a tokenizer that can be used a model opens all the same: ids go in, logits
+ * come out, and what needs text says what is wrong. */
+static void ids_need_no_tokenizer(void **unused)
+{
+    static const dp_token script[] = { HELLO, X, EOS };
+    dp_generate how = { 0 };
+    dp_finish finish;
+    dp_engine *engine;
+    dp_session *session;
+    dp_token next;
+    dp_error err;
+
+    more_keys = strange_tokenizer;
+    write_model(script, DP_ARRAY_LEN(script), false);
+    more_keys = NULL;
+    engine = test_engine(path, small);
+    unlink(path);
+    session = test_session(engine, greedy);
+    CHECK(!dp_engine_vocab(engine) && strstr(dp_engine_vocab_problem(engine), "hieroglyphs"),
+          "a vocabulary");
+    CHECK_OK(dp_session_append(session, script, 1, &err), err);
+    CHECK_OK(dp_session_eval(session, &err), err);
+    CHECK_OK(dp_session_sample(session, &next, &err), err);
+    CHECK(next == X, "token %d", next);
+    CHECK(dp_session_generate(session, &how, &finish, &err) == DP_E_UNSUPPORTED &&
+              strstr(err.text, "hieroglyphs"),
+          "%s", err.text);
+    dp_session_close(session);
+    dp_engine_close(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_end_as_they_should),
         cmocka_unit_test(control_tokens_have_their_place),
+        cmocka_unit_test(ids_need_no_tokenizer),
         cmocka_unit_test(generation_goes_on_where_it_ended),
         cmocka_unit_test(cancel_is_an_ordinary_end),
         cmocka_unit_test(requests_without_sense_are_refused),

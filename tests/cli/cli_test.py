@@ -14,6 +14,7 @@ import sys
 
 import cli_testing
 from cli_testing import Checks, Cli, SUMMARY, Terminal, interrupt
+from scripted_model import scripted_model
 
 ROOT = pathlib.Path(sys.argv[3])
 COMMANDS = ["run", "chat", "inspect", "tokenize", "perplexity", "logits", "replay", "help",
@@ -122,6 +123,18 @@ def test_broken_models(cli, check):
         for words in (["run", path, "-p", "x"], ["inspect", path]):
             done = cli.run(*words)
             check(done.code == code and str(path) in done.err, f"{name}, {words[0]}: {done}")
+
+
+def test_unknown_tokenizer(cli, check):
+    path = cli.folder / "strange.gguf"
+    scripted_model(path, ["a", "b"], ["b"], "", tokenizer="hieroglyphs")
+    ids, out = cli.file("three.txt", "13 259 13"), cli.folder / "strange.f32"
+    done = cli.run("logits", path, "--tokens", ids, "-o", out)
+    check(done.code == 0 and out.stat().st_size == 3 * 261 * 4, f"logits: {done}")
+    check(cli.run("inspect", path).code == 0, "inspect")
+    for words in (["run", path, "-p", "x"], ["chat", path], ["tokenize", path, "-p", "x"]):
+        done = cli.run(*words)
+        check(done.code == 5 and 'unknown model "hieroglyphs"' in done.err, f"{words[0]}: {done}")
 
 
 def test_run_is_repeatable(cli, check):

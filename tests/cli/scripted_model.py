@@ -44,7 +44,7 @@ def _tensors(successors, size):
     return rows
 
 
-def scripted_model(path, says, controls, chat_template):
+def scripted_model(path, says, controls, chat_template, tokenizer="llama"):
     """Behind a newline, the model says the pieces of `says`, in turn (each piece once). What
     of these and of `controls` is in `controls` is a control token; the last ends the turn."""
     pieces = list(dict.fromkeys(says + controls))
@@ -61,7 +61,7 @@ def scripted_model(path, says, controls, chat_template):
         ("block_count", 1), ("context_length", 2048), ("embedding_length", len(names)),
         ("feed_forward_length", 16), ("attention.head_count", 1), ("attention.head_count_kv", 1),
         ("attention.key_length", 16), ("attention.value_length", 16)]]
-    keys += [_key("tokenizer.ggml.model", STRING, "llama"),
+    keys += [_key("tokenizer.ggml.model", STRING, tokenizer),
              _key("tokenizer.ggml.tokens", STRING, names),
              _key("tokenizer.ggml.scores", F32, [-1.0 - i for i in range(len(names))]),
              _key("tokenizer.ggml.token_type", I32, kinds),

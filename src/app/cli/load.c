@@ -60,9 +60,8 @@ dp_status dp_load_vocab(const dp_vocab **out, const dp_engine *engine, const dp_
     if (*out)
         return DP_OK;
     return dp_fail(err, DP_E_UNSUPPORTED,
-                   "%s: has no vocabulary, so it can neither read nor write text (doppler logits "
-                   "works on token ids)",
-                   args->operands[0]);
+                   "%s: can neither read nor write text (doppler logits works on token ids): %s",
+                   args->operands[0], dp_engine_vocab_problem(engine));
 }
 
 dp_status dp_load_chat(dp_chat **out, const dp_vocab *vocab, const dp_args *args, dp_error *err)

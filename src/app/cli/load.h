@@ -15,7 +15,7 @@ dp_status dp_load_engine(dp_engine **out, const dp_args *args, const dp_options 
                          dp_error *err);
 void dp_load_close(dp_engine *engine);
 
-/* The vocabulary of an engine; DP_E_UNSUPPORTED when its file has none. Borrowed. */
+/* The vocabulary of an engine; DP_E_UNSUPPORTED when its file has none that can be used. Borrowed. */
 dp_status dp_load_vocab(const dp_vocab **out, const dp_engine *engine, const dp_args *args,
                         dp_error *err);
 
