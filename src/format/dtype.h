@@ -63,7 +63,7 @@ bool dp_dtype_row_bytes(dp_dtype type, uint64_t elems, uint64_t *out_bytes);
 /* The blocks, as they lie in files; all little-endian, unaligned. fp16 values
  * are raw bits. */
 #define DP_QK   32  /* elements of a block of the 32-element types */
-#define DP_QK_K 256 /* elements of a super-block of the K types */
+#define DP_QK_K 256 /* elements of a super-block of the K, IQ and TQ types */
 
 /* clang-format off */
 typedef struct { uint16_t d; uint8_t qs[16]; } dp_block_q4_0;
@@ -77,6 +77,17 @@ typedef struct { uint16_t d, dmin; uint8_t scales[12]; uint8_t qs[128]; } dp_blo
 typedef struct { uint16_t d, dmin; uint8_t scales[12]; uint8_t qh[32]; uint8_t qs[128]; } dp_block_q5_k;
 typedef struct { uint8_t ql[128]; uint8_t qh[64]; int8_t scales[16]; uint16_t d; } dp_block_q6_k;
 typedef struct { uint8_t e; uint8_t qs[16]; } dp_block_mxfp4;
+typedef struct { uint16_t d; uint8_t qs[64]; } dp_block_iq2_xxs;
+typedef struct { uint16_t d; uint8_t qs[64]; uint8_t scales[8]; } dp_block_iq2_xs;
+typedef struct { uint16_t d; uint8_t qs[32], signs[32], qh[8], scales[8]; } dp_block_iq2_s;
+typedef struct { uint16_t d; uint8_t qs[64], signs[32]; } dp_block_iq3_xxs;
+typedef struct { uint16_t d; uint8_t qs[64], qh[8], signs[32], scales[4]; } dp_block_iq3_s;
+typedef struct { uint16_t d; uint8_t qs[32], qh[16]; } dp_block_iq1_s;
+typedef struct { uint8_t qs[32], qh[16], scales[8]; } dp_block_iq1_m;
+typedef struct { uint16_t d; uint8_t qs[16]; } dp_block_iq4_nl;
+typedef struct { uint16_t d; uint8_t scales_h[2], scales_l[4], qs[128]; } dp_block_iq4_xs;
+typedef struct { uint8_t qs[48], qh[4]; uint16_t d; } dp_block_tq1_0;
+typedef struct { uint8_t qs[64]; uint16_t d; } dp_block_tq2_0;
 /* clang-format on */
 
 _Static_assert(sizeof(dp_block_q4_0) == 18, "read straight from files");
@@ -90,5 +101,16 @@ _Static_assert(sizeof(dp_block_q4_k) == 144, "read straight from files");
 _Static_assert(sizeof(dp_block_q5_k) == 176, "read straight from files");
 _Static_assert(sizeof(dp_block_q6_k) == 210, "read straight from files");
 _Static_assert(sizeof(dp_block_mxfp4) == 17, "read straight from files");
+_Static_assert(sizeof(dp_block_iq2_xxs) == 66, "read straight from files");
+_Static_assert(sizeof(dp_block_iq2_xs) == 74, "read straight from files");
+_Static_assert(sizeof(dp_block_iq2_s) == 82, "read straight from files");
+_Static_assert(sizeof(dp_block_iq3_xxs) == 98, "read straight from files");
+_Static_assert(sizeof(dp_block_iq3_s) == 110, "read straight from files");
+_Static_assert(sizeof(dp_block_iq1_s) == 50, "read straight from files");
+_Static_assert(sizeof(dp_block_iq1_m) == 56, "read straight from files");
+_Static_assert(sizeof(dp_block_iq4_nl) == 18, "read straight from files");
+_Static_assert(sizeof(dp_block_iq4_xs) == 136, "read straight from files");
+_Static_assert(sizeof(dp_block_tq1_0) == 54, "read straight from files");
+_Static_assert(sizeof(dp_block_tq2_0) == 66, "read straight from files");
 
 #endif

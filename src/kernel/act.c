@@ -22,12 +22,23 @@ dp_act dp_act_for(dp_dtype weights)
     case DP_Q5_1:
     case DP_Q8_0:
     case DP_MXFP4:
+    case DP_IQ4_NL:
         return DP_ACT_Q8_32;
     case DP_Q2_K:
     case DP_Q3_K:
     case DP_Q4_K:
     case DP_Q5_K:
     case DP_Q6_K:
+    case DP_IQ1_S:
+    case DP_IQ1_M:
+    case DP_IQ2_XXS:
+    case DP_IQ2_XS:
+    case DP_IQ2_S:
+    case DP_IQ3_XXS:
+    case DP_IQ3_S:
+    case DP_IQ4_XS:
+    case DP_TQ1_0:
+    case DP_TQ2_0:
         return DP_ACT_Q8_256;
     default:
         return DP_ACT_NONE;

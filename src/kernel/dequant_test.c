@@ -6,6 +6,7 @@
  */
 #include <math.h>
 #include "base/rng.h"
+#include "kernel/dequant_vectors.h"
 #include "kernel/kernel.h"
 #include "testing/check.h"
 
@@ -289,6 +290,51 @@ static void literal_blocks(void **state)
           x[1], x[16], x[17]);
 }
 
+/* ---- IQ and TQ types: what another program decodes ---- */
+
+/* The byte of d that has its exponent; IQ1_M keeps d in the top nibbles of four half words. */
+static size_t exponent_at(dp_dtype type)
+{
+    return type == DP_IQ1_M ? 55 : type == DP_TQ1_0 ? 53 : type == DP_TQ2_0 ? 65 : 1;
+}
+
+static void decoding_matches_vectors(void **state)
+{
+    static uint8_t blocks[DEQUANT_VECTOR_BLOCKS * sizeof(dp_block_iq4_xs)];
+    static float values[DEQUANT_VECTOR_BLOCKS * DP_QK_K];
+
+    for (size_t v = 0; v < DP_ARRAY_LEN(dequant_vectors); v++) {
+        const dequant_vector *want = &dequant_vectors[v];
+        const dp_dtype_info *info = dp_dtype_get(want->type);
+        size_t size = (size_t)DEQUANT_VECTOR_BLOCKS * info->block_bytes;
+        size_t count = (size_t)DEQUANT_VECTOR_BLOCKS * info->block_elems;
+        uint64_t word, hash = 0xcbf29ce484222325u;
+        uint32_t bits;
+        dp_rng rng;
+
+        CHECK(dp_dequantize_row(want->type, values, want->block, info->block_elems), "%s",
+              info->name);
+        for (size_t i = 0; i < info->block_elems; i++)
+            CHECK(values[i] == want->unit * want->value[i], "%s: element %zu is %g, should be %g",
+                  info->name, i, values[i], want->unit * want->value[i]);
+
+        dp_rng_init(&rng, want->type);
+        for (size_t i = 0; i < size; i += 8) { /* whole words: 1024 blocks are */
+            word = dp_rng_u64(&rng);
+            memcpy(blocks + i, &word, 8);
+        }
+        for (size_t i = exponent_at(want->type); i < size; i += info->block_bytes)
+            blocks[i] = (uint8_t)((blocks[i] & 0xbf) | 0x20); /* d is normal, near 1 */
+        CHECK(dp_dequantize_row(want->type, values, blocks, count), "%s", info->name);
+        for (size_t i = 0; i < count; i++) {
+            memcpy(&bits, &values[i], sizeof bits);
+            hash = (hash ^ bits) * 0x100000001b3u;
+        }
+        CHECK(hash == want->hash, "%s: %016llx, should be %016llx", info->name,
+              (unsigned long long)hash, (unsigned long long)want->hash);
+    }
+}
+
 /* ---- scalars and plain floats ---- */
 
 static double f16_by_formula(uint16_t bits)
@@ -369,6 +415,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(formats),
         cmocka_unit_test(literal_blocks),
+        cmocka_unit_test(decoding_matches_vectors),
         cmocka_unit_test(every_f16),
         cmocka_unit_test(rounding_to_f16),
         cmocka_unit_test(other_scalars),

@@ -23,8 +23,8 @@
 typedef enum dp_act {
     DP_ACT_NONE,  /* no kernel for this weight type */
     DP_ACT_F32,   /* [k] f32: weights F32, F16, BF16 */
-    DP_ACT_Q8_32, /* 8-bit, a scale per 32: Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 MXFP4 */
-    DP_ACT_Q8_256 /* 8-bit, a scale per 256: Q2_K Q3_K Q4_K Q5_K Q6_K */
+    DP_ACT_Q8_32, /* 8-bit, a scale per 32: Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 MXFP4 IQ4_NL */
+    DP_ACT_Q8_256 /* 8-bit, a scale per 256: Q2_K ... Q6_K, IQ1_S ... IQ4_XS, TQ1_0 TQ2_0 */
 } dp_act;
 
 /* A packed column of k values is dp_act_bytes(kind, k) bytes, 64-byte aligned:
@@ -61,12 +61,20 @@ dp_act_view dp_act_get(dp_act kind, const void *column, size_t k);
  *                q_w * q_x:
  *    Q8_0 Q4_0 Q5_0   y = fma(dw * dx, isum, y); q_w = q, q - 8, q - 16
  *    MXFP4            y = fma(dw * dx, isum, y); q_w = doubled E2M1, dw = 2^(e-128)
+ *    IQ4_NL           y = fma(dw * dx, isum, y); q_w = the entry of its table of 16
  *    Q4_1 Q5_1        y = fma(dw * dx, isum, y); y = fma(mw * dx, xsum, y), xsum = the
  *                     sum of q_x over the block
  * K types:       y = 0; for each super-block in order:
  *    Q4_K Q5_K Q2_K   isum = sum_s sc_s * sum q * q_x; msum = sum_s m_s * xsum_s;
  *                     y = fma(d * dx, isum, y); y = fma(-(dmin * dx), msum, y)
  *    Q6_K Q3_K        isum = sum_s sc_s * sum (q - bias) * q_x; y = fma(d * dx, isum, y)
+ * IQ, TQ types:  as Q6_K, y = fma(D * dx, isum, y), with exact integers q and sc and an
+ *                exact D (dequant_iq_ref.c has the layouts):
+ *    IQ2_*  IQ3_XXS   q = the signed codebook entry, sc = 2s + 1, D = d / 8 (IQ3_XXS: d / 4)
+ *    IQ3_S            likewise, D = d
+ *    IQ1_S  IQ1_M     q = 8 * entry + 1 or - 1, sc = 2s + 1, D = d / 8
+ *    IQ4_XS           q = the entry of the table of 16, sc = s - 32, D = d
+ *    TQ1_0  TQ2_0     q = -1, 0, 1 (or 2, in TQ2_0), sc = 1, D = d
  * isum, msum and xsum are int32, converted to float (nearest even) once.
  * f16 scales are widened exactly; d * dx is one rounded product. */
 typedef void (*dp_matmul_fn)(float *y, size_t y_stride, const void *w, size_t row_bytes,

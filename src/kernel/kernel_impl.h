@@ -29,11 +29,22 @@
     X(set, q5_1, DP_Q5_1)                                                                          \
     X(set, q8_0, DP_Q8_0)                                                                          \
     X(set, mxfp4, DP_MXFP4)                                                                        \
+    X(set, iq4_nl, DP_IQ4_NL)                                                                      \
     X(set, q2_k, DP_Q2_K)                                                                          \
     X(set, q3_k, DP_Q3_K)                                                                          \
     X(set, q4_k, DP_Q4_K)                                                                          \
     X(set, q5_k, DP_Q5_K)                                                                          \
-    X(set, q6_k, DP_Q6_K)
+    X(set, q6_k, DP_Q6_K)                                                                          \
+    X(set, iq1_s, DP_IQ1_S)                                                                        \
+    X(set, iq1_m, DP_IQ1_M)                                                                        \
+    X(set, iq2_xxs, DP_IQ2_XXS)                                                                    \
+    X(set, iq2_xs, DP_IQ2_XS)                                                                      \
+    X(set, iq2_s, DP_IQ2_S)                                                                        \
+    X(set, iq3_xxs, DP_IQ3_XXS)                                                                    \
+    X(set, iq3_s, DP_IQ3_S)                                                                        \
+    X(set, iq4_xs, DP_IQ4_XS)                                                                      \
+    X(set, tq1_0, DP_TQ1_0)                                                                        \
+    X(set, tq2_0, DP_TQ2_0)
 
 #define DP_MATMUL_DECLARE(set, type, id)                                                           \
     void dp_matmul_##set##_##type(float *y, size_t y_stride, const void *w, size_t row_bytes,      \
@@ -86,8 +97,9 @@ typedef struct dp_ints32 {
     float d, m;
 } dp_ints32;
 
-/* A super-block: x_i = d * scale[i/16] * q_i - dmin * min[i/16]. Types with 32
- * to a scale repeat it; min and dmin are 0 for Q3_K and Q6_K. */
+/* A super-block: x_i = d * scale[i/16] * q_i - dmin * min[i/16]. Types with 32 or
+ * 256 to a scale repeat it; min and dmin are 0 for all but Q2_K, Q4_K and Q5_K. d has
+ * the fractions of the IQ types in it (kernel.h: D). */
 typedef struct dp_ints256 {
     int8_t q[DP_QK_K]; /* biases removed: Q6_K is -32..31, Q3_K is -4..3 */
     int16_t scale[DP_QK_K / 16];
@@ -98,6 +110,12 @@ typedef struct dp_ints256 {
 /* Unpacks one block. False when the type is of the other size or has no decoder. */
 bool dp_ints32_unpack(dp_ints32 *out, dp_dtype type, const void *block);
 bool dp_ints256_unpack(dp_ints256 *out, dp_dtype type, const void *block);
+
+/* The part of dp_ints256_unpack that knows the IQ and TQ types. */
+bool dp_ints256_unpack_iq(dp_ints256 *out, dp_dtype type, const void *block);
+
+/* What the four bits of IQ4_NL and IQ4_XS mean. */
+extern const int8_t dp_iq4_values[16];
 
 /* The twelve bytes of Q4_K and Q5_K: eight 6-bit scales and eight 6-bit mins. */
 void dp_scales_q4_k(uint8_t scale[8], uint8_t min[8], const uint8_t packed[12]);

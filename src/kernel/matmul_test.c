@@ -27,6 +27,16 @@ static const scale_field scale_fields[] = {
     { DP_Q4_K, offsetof(dp_block_q4_k, d), 2 },
     { DP_Q5_K, offsetof(dp_block_q5_k, d), 2 },
     { DP_Q6_K, offsetof(dp_block_q6_k, d), 1 },
+    { DP_IQ1_S, 0, 1 },
+    { DP_IQ2_XXS, 0, 1 },
+    { DP_IQ2_XS, 0, 1 },
+    { DP_IQ2_S, 0, 1 },
+    { DP_IQ3_XXS, 0, 1 },
+    { DP_IQ3_S, 0, 1 },
+    { DP_IQ4_NL, 0, 1 },
+    { DP_IQ4_XS, 0, 1 },
+    { DP_TQ1_0, offsetof(dp_block_tq1_0, d), 1 },
+    { DP_TQ2_0, offsetof(dp_block_tq2_0, d), 1 },
 };
 
 static uint16_t random_f16(dp_rng *rng)
@@ -36,6 +46,15 @@ static uint16_t random_f16(dp_rng *rng)
     if (dp_rng_below(rng, 4) == 0)
         return extremes[dp_rng_below(rng, DP_ARRAY_LEN(extremes))];
     return dp_f16_from_f32(dp_rng_normal(rng) * 0.01f);
+}
+
+/* The quarters of d lie above the scales, in four half words. */
+static void put_d_iq1_m(uint8_t *block, uint16_t half)
+{
+    uint8_t *scales = block + offsetof(dp_block_iq1_m, scales);
+
+    for (int i = 0; i < 4; i++)
+        scales[2 * i + 1] = (uint8_t)((scales[2 * i + 1] & 15) | (half >> (4 * i) & 15) << 4);
 }
 
 static void fill_block(dp_dtype type, uint8_t *block, dp_rng *rng)
@@ -49,6 +68,8 @@ static void fill_block(dp_dtype type, uint8_t *block, dp_rng *rng)
         block[i] = is_random ? (uint8_t)dp_rng_u64(rng) : fill;
     if (type == DP_MXFP4)
         block[0] = (uint8_t)dp_rng_below(rng, 160);
+    if (type == DP_IQ1_M)
+        put_d_iq1_m(block, random_f16(rng));
     for (size_t f = 0; f < DP_ARRAY_LEN(scale_fields); f++)
         for (size_t i = 0; scale_fields[f].type == type && i < scale_fields[f].count; i++) {
             uint16_t half = random_f16(rng);

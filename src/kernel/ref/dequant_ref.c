@@ -1,7 +1,8 @@
 /* dequant_ref.c - what the bytes of each weight format mean. Definition, not speed.
  *
  * Every product of a scale and an integer below is exact in float but Q6_K's
- * last one, so each value is rounded at most once.
+ * last one, so each value is rounded at most once. The IQ and TQ types, which are
+ * wholly exact, are in dequant_iq_ref.c.
  */
 #include <math.h>
 #include <string.h>
@@ -101,6 +102,7 @@ bool dp_ints32_unpack(dp_ints32 *out, dp_dtype type, const void *block)
     const dp_block_q5_0 *q5_0 = block;
     const dp_block_q5_1 *q5_1 = block;
     const dp_block_q8_0 *q8_0 = block;
+    const dp_block_iq4_nl *iq4_nl = block;
     uint16_t halves[2] = { 0, 0 }; /* d and m */
 
     switch (type) {
@@ -128,6 +130,12 @@ bool dp_ints32_unpack(dp_ints32 *out, dp_dtype type, const void *block)
         unpack_mxfp4(out, block);
         out->m = 0;
         return true;
+    case DP_IQ4_NL:
+        nibbles32(out->q, iq4_nl->qs, 0);
+        for (int i = 0; i < 32; i++)
+            out->q[i] = dp_iq4_values[out->q[i]];
+        memcpy(halves, block, 2);
+        break;
     default:
         return false;
     }
@@ -250,7 +258,7 @@ bool dp_ints256_unpack(dp_ints256 *out, dp_dtype type, const void *block)
         memcpy(halves, bytes + offsetof(dp_block_q6_k, d), 2);
         break;
     default:
-        return false;
+        return dp_ints256_unpack_iq(out, type, block);
     }
     out->d = dp_f32_from_f16(halves[0]);
     out->dmin = dp_f32_from_f16(halves[1]);

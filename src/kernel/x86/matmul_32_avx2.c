@@ -61,6 +61,16 @@ static DP_ALWAYS_INLINE void look_up_e2m1(block32 *b)
         b->w[g] = _mm256_shuffle_epi8(table, b->w[g]);
 }
 
+/* Signed, as they are. */
+static DP_ALWAYS_INLINE void look_up_iq4(block32 *b)
+{
+    const __m256i table =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)dp_iq4_values));
+
+    for (int g = 0; g < 8; g++)
+        b->w[g] = _mm256_shuffle_epi8(table, b->w[g]);
+}
+
 /* 2^(e-128) of each row; 0 and 1 give subnormals, which have no exponent to write. */
 static DP_ALWAYS_INLINE __m256 load_rows_e8m0_half(const rows8 *rows, size_t offset)
 {
@@ -106,6 +116,11 @@ static DP_ALWAYS_INLINE void unpack(block32 *b, dp_dtype type, const rows8 *rows
         b->d = load_rows_e8m0_half(rows, at);
         unpack_nibbles(b, rows, at + offsetof(dp_block_mxfp4, qs));
         look_up_e2m1(b);
+        break;
+    case DP_IQ4_NL:
+        b->d = load_rows_f16(rows, at);
+        unpack_nibbles(b, rows, at + offsetof(dp_block_iq4_nl, qs));
+        look_up_iq4(b);
         break;
     default: /* DP_Q8_0 */
         b->d = load_rows_f16(rows, at);
@@ -223,3 +238,4 @@ DEFINE(q5_0, DP_Q5_0, 4, 16, false)
 DEFINE(q5_1, DP_Q5_1, 4, 0, true)
 DEFINE(q8_0, DP_Q8_0, 0, 0, false)
 DEFINE(mxfp4, DP_MXFP4, 4, 12, false)
+DEFINE(iq4_nl, DP_IQ4_NL, 0, 0, false)

@@ -1,4 +1,5 @@
-/* matmul_32_avx512.c - products of Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 MXFP4, 16 rows at a time.
+/* matmul_32_avx512.c - products of Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 MXFP4
+ * IQ4_NL, 16 rows at a time.
  *
  * As matmul_k_avx512.c, but each block has its own float scale, so the running
  * sums are floats in registers over all blocks of a row (few columns) or of a tile
@@ -38,7 +39,7 @@ static DP_ALWAYS_INLINE __m512 q32_add(dp_dtype type, __m512 y, const q32_block 
                                        const uint8_t *column, act_offsets at, size_t b)
 {
     const uint8_t *q = column + b * DP_QK;
-    const bool is_wide = type == DP_Q8_0;
+    const bool is_wide = q32_is_wide(type);
     __m512i even = q32_begin(type, column + at.sum + b * 4), odd = _mm512_setzero_si512();
 
 #pragma GCC unroll 4
@@ -96,8 +97,8 @@ static DP_ALWAYS_INLINE void q32_group(dp_dtype type, const int cols, float (*to
             __m512i word = tile->word[t];
 #pragma GCC unroll 8
             for (int c = 0; c < cols; c++)
-                a[c] =
-                    dot4(a[c], word, broadcast4(q + (size_t)c * x_stride + 4 * t), type == DP_Q8_0);
+                a[c] = dot4(a[c], word, broadcast4(q + (size_t)c * x_stride + 4 * t),
+                            q32_is_wide(type));
         }
 #pragma GCC unroll 8
         for (int c = 0; c < cols; c++)
@@ -177,3 +178,4 @@ DEFINE(q5_0, DP_Q5_0)
 DEFINE(q5_1, DP_Q5_1)
 DEFINE(q8_0, DP_Q8_0)
 DEFINE(mxfp4, DP_MXFP4)
+DEFINE(iq4_nl, DP_IQ4_NL)

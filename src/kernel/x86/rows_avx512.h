@@ -51,6 +51,28 @@ static DP_ALWAYS_INLINE size_t block_bytes(dp_dtype type)
         return sizeof(dp_block_q4_k);
     case DP_Q5_K:
         return sizeof(dp_block_q5_k);
+    case DP_IQ1_S:
+        return sizeof(dp_block_iq1_s);
+    case DP_IQ1_M:
+        return sizeof(dp_block_iq1_m);
+    case DP_IQ2_XXS:
+        return sizeof(dp_block_iq2_xxs);
+    case DP_IQ2_XS:
+        return sizeof(dp_block_iq2_xs);
+    case DP_IQ2_S:
+        return sizeof(dp_block_iq2_s);
+    case DP_IQ3_XXS:
+        return sizeof(dp_block_iq3_xxs);
+    case DP_IQ3_S:
+        return sizeof(dp_block_iq3_s);
+    case DP_IQ4_NL:
+        return sizeof(dp_block_iq4_nl);
+    case DP_IQ4_XS:
+        return sizeof(dp_block_iq4_xs);
+    case DP_TQ1_0:
+        return sizeof(dp_block_tq1_0);
+    case DP_TQ2_0:
+        return sizeof(dp_block_tq2_0);
     default:
         return sizeof(dp_block_q6_k);
     }

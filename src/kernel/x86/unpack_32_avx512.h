@@ -22,14 +22,20 @@ static DP_ALWAYS_INLINE bool q32_has_min(dp_dtype type)
     return type == DP_Q4_1 || type == DP_Q5_1;
 }
 
+/* Unsigned weights use all eight bits. */
+static DP_ALWAYS_INLINE bool q32_is_wide(dp_dtype type)
+{
+    return type == DP_Q8_0 || type == DP_IQ4_NL;
+}
+
 /* Minus what was added to each weight to make it unsigned. */
 static DP_ALWAYS_INLINE int q32_bias(dp_dtype type)
 {
-    return type == DP_Q4_0    ? -8
-           : type == DP_Q5_0  ? -16
-           : type == DP_Q8_0  ? -128
-           : type == DP_MXFP4 ? -12
-                              : 0;
+    return type == DP_Q4_0                        ? -8
+           : type == DP_Q5_0                      ? -16
+           : type == DP_Q8_0 || type == DP_IQ4_NL ? -128
+           : type == DP_MXFP4                     ? -12
+                                                  : 0;
 }
 
 /* Sixteen bytes of nibbles: low ones are elements 0-15, high ones 16-31. */
@@ -77,6 +83,17 @@ static DP_ALWAYS_INLINE void look_up_mxfp4(__m512i word[8])
         word[t] = _mm512_shuffle_epi8(table, word[t]);
 }
 
+/* Biased by 128, which is the other sign bit. */
+static DP_ALWAYS_INLINE void look_up_iq4(__m512i word[8])
+{
+    const __m512i table = _mm512_xor_si512(
+        _mm512_broadcast_i32x4(load16((const uint8_t *)dp_iq4_values)), _mm512_set1_epi8(-128));
+
+#pragma GCC unroll 8
+    for (int t = 0; t < 8; t++)
+        word[t] = _mm512_shuffle_epi8(table, word[t]);
+}
+
 /* 2^(e - 128); the two smallest are subnormal. */
 static DP_ALWAYS_INLINE __m512 scale_mxfp4(const rows16 *rows, size_t offset)
 {
@@ -112,7 +129,9 @@ static DP_ALWAYS_INLINE void q32_get(dp_dtype type, q32_block *b, const rows16 *
         look_up_mxfp4(b->word);
         b->d = scale_mxfp4(rows, offset);
     }
-    if (type == DP_Q4_0)
+    if (type == DP_IQ4_NL)
+        look_up_iq4(b->word);
+    if (type == DP_Q4_0 || type == DP_IQ4_NL)
         b->d = gather_f16(rows, offset);
     if (type == DP_Q4_1) {
         scales = gather_u32(rows, offset);

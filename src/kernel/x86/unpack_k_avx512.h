@@ -1,6 +1,6 @@
 /* unpack_k_avx512.h - super-blocks of 16 rows, turned to words a lane.
  *
- * Room     For each K type: its scales (k_head) and its weights, 8 words a
+ * Room     For each K type: its scales (k_begin) and its weights, 8 words a
  *          sub-block of 32 (k_words), from bytes that k_load has turned. Word t of
  *          sub-block s holds weights 32 s + 4 t ... + 3 of row r in lane r, biases
  *          still on, so that they are unsigned. The formats: dequant_ref.c.
@@ -10,13 +10,7 @@
 #ifndef DP_KERNEL_X86_UNPACK_K_AVX512_H
 #define DP_KERNEL_X86_UNPACK_K_AVX512_H
 
-#include "kernel/x86/rows_avx512.h"
-
-typedef struct k_head {
-    __m512i scale[16]; /* int32, for each 16 weights; for Q4_K and Q5_K [8], for each 32 */
-    __m512i pair[8]; /* two int16 to meet the two sums of sub-block s: mins, or scales of biases */
-    __m512 d, dmin;
-} k_head;
+#include "kernel/x86/super_avx512.h"
 
 static DP_ALWAYS_INLINE bool k_has_min(dp_dtype type)
 {
@@ -29,41 +23,20 @@ static DP_ALWAYS_INLINE bool k_has_wide_scales(dp_dtype type)
     return type == DP_Q4_K || type == DP_Q5_K;
 }
 
-/* log2 of what was added to each weight. */
-static DP_ALWAYS_INLINE int k_bias_shift(dp_dtype type)
+/* Some u8 * s8 products of pairs leave 16 bits. */
+static DP_ALWAYS_INLINE bool k_is_wide(dp_dtype type)
 {
-    return type == DP_Q6_K ? 5 : 2;
+    (void)type;
+    return false;
+}
+
+/* What was added to each weight. */
+static DP_ALWAYS_INLINE int k_bias(dp_dtype type)
+{
+    return type == DP_Q6_K ? 32 : 4;
 }
 
 /* ---- scales ---- */
-
-static DP_ALWAYS_INLINE __m512i and8(__m512i v, int mask)
-{
-    return _mm512_and_si512(v, _mm512_set1_epi8((char)mask));
-}
-
-/* Byte n of each lane, as int32. */
-static DP_ALWAYS_INLINE __m512i byte_unsigned(__m512i v, int n)
-{
-    return _mm512_and_si512(_mm512_srli_epi32(v, (unsigned)(8 * n)), _mm512_set1_epi32(255));
-}
-
-static DP_ALWAYS_INLINE __m512i byte_signed(__m512i v, int n)
-{
-    return _mm512_srai_epi32(_mm512_slli_epi32(v, (unsigned)(24 - 8 * n)), 24);
-}
-
-/* Bytes a and b of each lane, as two int16, sign extended. */
-static DP_ALWAYS_INLINE __m512i byte_pair(__m512i v, int a, int b)
-{
-    const __m512i pick =
-        _mm512_add_epi8(_mm512_set1_epi32(b << 24 | a << 8),
-                        _mm512_set_epi32(0x0c000c00, 0x08000800, 0x04000400, 0, 0x0c000c00,
-                                         0x08000800, 0x04000400, 0, 0x0c000c00, 0x08000800,
-                                         0x04000400, 0, 0x0c000c00, 0x08000800, 0x04000400, 0));
-
-    return _mm512_srai_epi16(_mm512_shuffle_epi8(v, pick), 8);
-}
 
 /* Q4_K, Q5_K: the first 16 bytes are d, dmin and three words of 6-bit numbers. */
 static DP_ALWAYS_INLINE void head_q4_k(k_head *h, const rows16 *rows, size_t offset)
@@ -83,17 +56,6 @@ static DP_ALWAYS_INLINE void head_q4_k(k_head *h, const rows16 *rows, size_t off
         h->scale[s] = byte_unsigned(scale[s / 4], s % 4);
         h->pair[s] = byte_pair(min[s / 4], s % 4, s % 4);
     }
-}
-
-/* Sixteen signed scales in four words, which also weigh the sums of biases. */
-static DP_ALWAYS_INLINE void signed_scales(k_head *h, const __m512i scale[4])
-{
-#pragma GCC unroll 16
-    for (int s = 0; s < 16; s++)
-        h->scale[s] = byte_signed(scale[s / 4], s % 4);
-#pragma GCC unroll 8
-    for (int s = 0; s < 8; s++)
-        h->pair[s] = byte_pair(scale[s / 2], s % 2 * 2, s % 2 * 2 + 1);
 }
 
 static DP_ALWAYS_INLINE void head_q2_k(k_head *h, const rows16 *rows, size_t offset)
@@ -142,8 +104,17 @@ static DP_ALWAYS_INLINE void head_q6_k(k_head *h, const rows16 *rows, size_t off
     signed_scales(h, scale);
 }
 
-static DP_ALWAYS_INLINE void k_head_get(dp_dtype type, k_head *h, const rows16 *rows, size_t offset)
+/* ---- weights ---- */
+
+typedef struct k_raw {
+    __m512i low[16]; /* nibbles or pairs of bits */
+    __m512i high[8]; /* the bits above them */
+} k_raw;
+
+static DP_ALWAYS_INLINE void k_begin(dp_dtype type, k_head *h, k_raw *raw, const rows16 *rows,
+                                     size_t offset)
 {
+    (void)raw;
     h->dmin = _mm512_setzero_ps();
     if (type == DP_Q4_K || type == DP_Q5_K)
         head_q4_k(h, rows, offset);
@@ -155,23 +126,10 @@ static DP_ALWAYS_INLINE void k_head_get(dp_dtype type, k_head *h, const rows16 *
         head_q6_k(h, rows, offset);
 }
 
-/* ---- weights ---- */
-
 /* Sub-blocks that share bytes: 64 weights for nibbles, 128 where pairs of bits do. */
 static DP_ALWAYS_INLINE int k_part_subs(dp_dtype type)
 {
     return k_has_wide_scales(type) ? 2 : 4;
-}
-
-typedef struct k_raw {
-    __m512i low[16]; /* nibbles or pairs of bits */
-    __m512i high[8]; /* the bits above them */
-} k_raw;
-
-static DP_ALWAYS_INLINE void turn32(__m512i out[8], const rows16 *rows, size_t offset)
-{
-    turn16(out, rows, offset);
-    turn16(out + 4, rows, offset + 16);
 }
 
 /* The bytes of the part that begins with sub-block s, a multiple of k_part_subs. */
@@ -201,21 +159,8 @@ static DP_ALWAYS_INLINE void k_load(dp_dtype type, k_raw *raw, const rows16 *row
     }
 }
 
-/* Bits [from, from + count) of each byte, moved to bit `to`. Shifts work on words;
- * what crosses a byte's edge is masked away. */
-static DP_ALWAYS_INLINE __m512i bits8(__m512i v, int from, int count, int to)
-{
-    int mask = ((1 << count) - 1) << to;
-
-    if (from > to)
-        v = _mm512_srli_epi32(v, (unsigned)(from - to));
-    if (from < to)
-        v = _mm512_slli_epi32(v, (unsigned)(to - from));
-    return and8(v, mask);
-}
-
 /* The eight words of sub-block s, after the k_load of its part. */
-static DP_ALWAYS_INLINE void k_words(dp_dtype type, __m512i word[8], const k_raw *raw, int s)
+static DP_ALWAYS_INLINE void k_words(dp_dtype type, __m512i word[8], k_raw *raw, int s)
 {
 #pragma GCC unroll 8
     for (int t = 0; t < 8; t++) {
