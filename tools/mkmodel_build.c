@@ -44,9 +44,11 @@ static void put_f32(struct builder *b, const char *key, float value)
 static uint32_t file_type(const struct builder *b)
 {
     static const uint8_t numbers[DP_DTYPE_END] = {
-        [DP_F16] = 1,   [DP_Q4_0] = 2,  [DP_Q4_1] = 3,   [DP_Q5_0] = 8,  [DP_Q5_1] = 9,
-        [DP_Q8_0] = 7,  [DP_Q2_K] = 10, [DP_Q3_K] = 11,  [DP_Q4_K] = 14, [DP_Q5_K] = 16,
-        [DP_Q6_K] = 18, [DP_BF16] = 32, [DP_MXFP4] = 38,
+        [DP_F16] = 1,      [DP_Q4_0] = 2,    [DP_Q4_1] = 3,   [DP_Q5_0] = 8,     [DP_Q5_1] = 9,
+        [DP_Q8_0] = 7,     [DP_Q2_K] = 10,   [DP_Q3_K] = 11,  [DP_Q4_K] = 14,    [DP_Q5_K] = 16,
+        [DP_Q6_K] = 18,    [DP_BF16] = 32,   [DP_MXFP4] = 38, [DP_IQ1_S] = 24,   [DP_IQ1_M] = 31,
+        [DP_IQ2_XXS] = 19, [DP_IQ2_XS] = 20, [DP_IQ2_S] = 28, [DP_IQ3_XXS] = 23, [DP_IQ3_S] = 26,
+        [DP_IQ4_NL] = 25,  [DP_IQ4_XS] = 30, [DP_TQ1_0] = 36, [DP_TQ2_0] = 37,
     };
 
     return b->is_mixed ? 15 : numbers[b->expert == DP_MXFP4 ? DP_MXFP4 : b->base];

@@ -9,6 +9,7 @@
 #include "kernel/dequant_vectors.h"
 #include "kernel/kernel.h"
 #include "testing/check.h"
+#include "testing/gguf_fill.h"
 
 /* Puts the low `count` bits of value at bit `bit` of byte `byte`. */
 static void put(uint8_t *bytes, int byte, int bit, int count, int value)
@@ -335,6 +336,37 @@ static void decoding_matches_vectors(void **state)
     }
 }
 
+/* Blocks made for tests and made-up models have the size of values that was asked for. */
+static void filled_blocks_are_sane(void **state)
+{
+    static const float stds[] = { 1, 0.02f, 0.0015f };
+    enum { BLOCKS = 1000 };
+    static uint8_t blocks[BLOCKS * sizeof(dp_block_iq4_xs)];
+    static float values[BLOCKS * DP_QK_K];
+
+    for (size_t v = 0; v < DP_ARRAY_LEN(dequant_vectors) * DP_ARRAY_LEN(stds); v++) {
+        const dp_dtype type = dequant_vectors[v / DP_ARRAY_LEN(stds)].type;
+        const dp_dtype_info *info = dp_dtype_get(type);
+        double std = (double)stds[v % DP_ARRAY_LEN(stds)], sum = 0, square = 0;
+        size_t count = (size_t)BLOCKS * info->block_elems;
+        dp_gguf_fill fill;
+        dp_rng rng;
+
+        dp_rng_init(&rng, 5);
+        CHECK(dp_gguf_fill_init(&fill, type, 0, (float)std), "%s", info->name);
+        dp_gguf_fill_run(&fill, &rng, blocks, BLOCKS);
+        CHECK(dp_dequantize_row(type, values, blocks, count), "%s", info->name);
+        for (size_t i = 0; i < count; i++) {
+            sum += (double)values[i];
+            square += (double)values[i] * (double)values[i];
+        }
+        square = sqrt(square / (double)count);
+        CHECK(fabs(square / std - 1) < 0.03, "%s: rms %g, wanted %g", info->name, square, std);
+        CHECK(fabs(sum / (double)count) < 0.03 * std, "%s: mean %g of rms %g", info->name,
+              sum / (double)count, std);
+    }
+}
+
 /* ---- scalars and plain floats ---- */
 
 static double f16_by_formula(uint16_t bits)
@@ -416,6 +448,7 @@ int main(void)
         cmocka_unit_test(formats),
         cmocka_unit_test(literal_blocks),
         cmocka_unit_test(decoding_matches_vectors),
+        cmocka_unit_test(filled_blocks_are_sane),
         cmocka_unit_test(every_f16),
         cmocka_unit_test(rounding_to_f16),
         cmocka_unit_test(other_scalars),

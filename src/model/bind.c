@@ -139,6 +139,10 @@ static bool check(dp_binder *b, const dp_tensor *t, uint32_t k, uint32_t rows, u
     else if ((flags & DP_BIND_F32) && t->dtype != DP_F32)
         b->status = dp_fail(b->err, DP_E_UNSUPPORTED, "tensor %s: type %s, expected F32",
                             t->name.bytes, dp_dtype_get(t->dtype)->name);
+    else if (t->dtype == DP_Q8_K || t->dtype == DP_Q8_1)
+        b->status = dp_fail(b->err, DP_E_UNSUPPORTED,
+                            "tensor %s: type %s is for activations, not for weights", t->name.bytes,
+                            dp_dtype_get(t->dtype)->name);
     else if (!dp_device_cpu_has_dtype(t->dtype))
         b->status = dp_fail(b->err, DP_E_UNSUPPORTED, "tensor %s: no kernel for type %s",
                             t->name.bytes, dp_dtype_get(t->dtype)->name);

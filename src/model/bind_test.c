@@ -97,6 +97,16 @@ static void halve_bias(test_model *m)
     test_model_find(m, "blk.0.attn_q.bias")->type = DP_F16;
 }
 
+static void store_activations(test_model *m)
+{
+    test_model_find(m, "blk.0.attn_q.weight")->type = DP_Q8_1;
+}
+
+static void use_unknown_type(test_model *m)
+{
+    test_model_find(m, "blk.1.ffn_down.weight")->type = DP_NVFP4;
+}
+
 static void add(test_model *m, const char *name, dp_dtype type)
 {
     test_tensor *t = &m->tensors[m->tensor_count++];
@@ -185,6 +195,16 @@ static const struct {
       DP_E_UNSUPPORTED,
       { "blk.0.attn_norm.weight", "F16", "expected F32" } },
     { "bias type", false, halve_bias, DP_E_UNSUPPORTED, { "blk.0.attn_q.bias", "expected F32" } },
+    { "activations",
+      false,
+      store_activations,
+      DP_E_UNSUPPORTED,
+      { "blk.0.attn_q.weight", "Q8_1 is for activations" } },
+    { "no kernel",
+      false,
+      use_unknown_type,
+      DP_E_UNSUPPORTED,
+      { "blk.1.ffn_down.weight", "no kernel for type NVFP4" } },
     { "stranger", false, add_stranger, DP_E_UNSUPPORTED, { "blk.0.attn_q_norm.weight" } },
     { "layer too many", false, add_layer, DP_E_UNSUPPORTED, { "blk.2.attn_norm.weight" } },
     { "divisors", false, add_long_divisors, DP_E_CORRUPT, { "rope_freqs.weight", "{4, 1, 1, 1}" } },

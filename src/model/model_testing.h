@@ -250,9 +250,10 @@ static inline void test_model_put(dp_gguf_writer *w, const char *name, const tes
                                   uint32_t dim_count, const float *data)
 {
     bool is_gain = strstr(name, "norm") != NULL;
+    bool is_made = t->type != DP_Q8_1 && t->type != DP_NVFP4; /* blocks no one fills, all smaller */
 
-    if (t->type == DP_F32)
-        dp_gguf_writer_tensor_bytes(w, name, DP_F32, dim_count, t->ne, data);
+    if (t->type == DP_F32 || !is_made)
+        dp_gguf_writer_tensor_bytes(w, name, t->type, dim_count, t->ne, data);
     else
         dp_gguf_writer_tensor(w, name, t->type, dim_count, t->ne,
                               is_gain ? DP_FILL_ONES : DP_FILL_NORMAL,

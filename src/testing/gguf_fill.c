@@ -16,11 +16,26 @@
 #define RMS_8BIT_S 73.9020
 #define RMS_E2M1   5.8523 /* 0 1 2 3 4 6 8 12, the doubled table */
 
+/* Codebook entries at random indices, as the integers that kernel.h makes of them. */
+#define RMS_IQ1     6.2472 /* in eighths */
+#define RMS_IQ2_XXS 23.1177
+#define RMS_IQ2_XS  24.2173
+#define RMS_IQ2_S   24.4303
+#define RMS_IQ3_XXS 30.8487
+#define RMS_IQ3_S   7.5942
+#define RMS_IQ4     67.4389
+#define RMS_TQ1     0.8173 /* -1 .. 1 */
+#define RMS_TQ2     1.2247 /* -1 .. 2 */
+
 /* The scales inside the K types' super-blocks. */
 #define RMS_SCALE_Q2 11.7260 /* 8..15 */
 #define RMS_SCALE_Q3 18.4797 /* -32..31 */
 #define RMS_SCALE_Q4 36.5171 /* 0..63, also Q5_K */
 #define RMS_SCALE_Q6 25.2488 /* 8..39 */
+
+/* The odd scales of IQ types: 1 .. 15 and 1 .. 31. */
+#define RMS_ODD_3BIT 9.2195
+#define RMS_ODD_4BIT 18.4662
 
 /* What divides std to give d, and how many d the offset is (0: none). */
 static const struct row {
@@ -38,6 +53,17 @@ static const struct row {
     { DP_Q5_K, RMS_5BIT *RMS_SCALE_Q4, 15.5f },
     { DP_Q6_K, RMS_6BIT_S *RMS_SCALE_Q6, 0 },
     { DP_MXFP4, RMS_E2M1, 0 },
+    { DP_IQ1_S, RMS_IQ1 *RMS_ODD_3BIT / 8, 0 },
+    { DP_IQ1_M, RMS_IQ1 *RMS_ODD_3BIT / 8, 0 },
+    { DP_IQ2_XXS, RMS_IQ2_XXS *RMS_ODD_4BIT / 8, 0 },
+    { DP_IQ2_XS, RMS_IQ2_XS *RMS_ODD_4BIT / 8, 0 },
+    { DP_IQ2_S, RMS_IQ2_S *RMS_ODD_4BIT / 8, 0 },
+    { DP_IQ3_XXS, RMS_IQ3_XXS *RMS_ODD_4BIT / 4, 0 },
+    { DP_IQ3_S, RMS_IQ3_S *RMS_ODD_4BIT, 0 },
+    { DP_IQ4_NL, RMS_IQ4, 0 },
+    { DP_IQ4_XS, RMS_IQ4 *RMS_6BIT_S, 0 },
+    { DP_TQ1_0, RMS_TQ1, 0 },
+    { DP_TQ2_0, RMS_TQ2, 0 },
     { DP_F32, 1, 0 },
     { DP_F16, 1, 0 },
     { DP_BF16, 1, 0 },
@@ -158,6 +184,15 @@ static void put_with_offset(const dp_gguf_fill *fill, uint8_t *b)
     memcpy(b + 2, &fill->offset[i], 2);
 }
 
+/* IQ1_M has a quarter of its scale in the top nibble of each of four half words. */
+static void put_quarters(const dp_gguf_fill *fill, uint8_t *b)
+{
+    uint16_t d = (uint16_t)(fill->d[b[1] >> 4 | (b[3] & 0x30)] | (b[7] & 0x80) << 8);
+
+    for (int i = 0; i < 4; i++)
+        b[2 * i + 1] = (uint8_t)((b[2 * i + 1] & 15) | (d >> (4 * i) & 15) << 4);
+}
+
 /* Eight 6-bit scales, and the same again as minima: the offset is the middle of
  * the quants, so equal minima make every sub-block's mean 0. */
 static void put_scales_q4_k(uint8_t *b)
@@ -176,7 +211,24 @@ static void put_scales(const dp_gguf_fill *fill, uint8_t *b)
     case DP_Q4_0:
     case DP_Q5_0:
     case DP_Q8_0:
+    case DP_IQ1_S:
+    case DP_IQ2_XXS:
+    case DP_IQ2_XS:
+    case DP_IQ2_S:
+    case DP_IQ3_XXS:
+    case DP_IQ3_S:
+    case DP_IQ4_NL:
+    case DP_IQ4_XS:
         put_signed(fill, b);
+        break;
+    case DP_IQ1_M:
+        put_quarters(fill, b + offsetof(dp_block_iq1_m, scales));
+        break;
+    case DP_TQ1_0:
+        put_signed(fill, b + offsetof(dp_block_tq1_0, d));
+        break;
+    case DP_TQ2_0:
+        put_signed(fill, b + offsetof(dp_block_tq2_0, d));
         break;
     case DP_Q4_1:
     case DP_Q5_1:

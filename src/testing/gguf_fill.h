@@ -22,8 +22,8 @@ typedef struct dp_gguf_fill {
     uint8_t e_odds;      /* ... and in how many of 256 blocks the greater one */
 } dp_gguf_fill;
 
-/* False for types that cannot be filled: integers, F64, Q8_1, Q8_K and the IQ,
- * TQ, NVFP4 and Q1 families; and for a mean other than 0 with types of blocks. */
+/* False for types that cannot be filled: integers, F64, Q8_1, Q8_K, NVFP4 and Q1_0;
+ * and for a mean other than 0 with types of blocks. */
 bool dp_gguf_fill_init(dp_gguf_fill *fill, dp_dtype type, float mean, float std);
 
 /* Writes `count` blocks (of F32, F16 and BF16: values). Runs of multiples of 8

@@ -112,6 +112,9 @@ static float decode(dp_dtype type, const uint8_t *b, int i)
 
 static const dp_dtype types[] = { DP_F32,  DP_F16,  DP_BF16, DP_Q4_0, DP_Q4_1, DP_Q5_0, DP_Q5_1,
                                   DP_Q8_0, DP_Q2_K, DP_Q3_K, DP_Q4_K, DP_Q5_K, DP_Q6_K, DP_MXFP4 };
+/* Those whose values kernel/dequant_test.c looks at: the codebooks are there. */
+static const dp_dtype others[] = { DP_IQ1_S, DP_IQ1_M,  DP_IQ2_XXS, DP_IQ2_XS, DP_IQ2_S, DP_IQ3_XXS,
+                                   DP_IQ3_S, DP_IQ4_NL, DP_IQ4_XS,  DP_TQ1_0,  DP_TQ2_0 };
 
 #define BYTES 300000
 
@@ -168,13 +171,15 @@ static void test_ones(void **state)
 
 static void test_refused(void **state)
 {
-    static const dp_dtype others[] = {
-        DP_I8, DP_I64, DP_F64, DP_Q8_1, DP_Q8_K, DP_IQ2_XXS, DP_Q1_0
+    static const dp_dtype refused[] = {
+        DP_I8, DP_I64, DP_F64, DP_Q8_1, DP_Q8_K, DP_NVFP4, DP_Q1_0
     };
     dp_gguf_fill fill;
 
+    for (size_t i = 0; i < DP_ARRAY_LEN(refused); i++)
+        CHECK(!dp_gguf_fill_init(&fill, refused[i], 0, 1), "type %d", (int)refused[i]);
     for (size_t i = 0; i < DP_ARRAY_LEN(others); i++)
-        CHECK(!dp_gguf_fill_init(&fill, others[i], 0, 1), "type %d", (int)others[i]);
+        CHECK(!dp_gguf_fill_init(&fill, others[i], 1, 1), "type %d", (int)others[i]);
 }
 
 /* Bytes depend on the seed, not on how a run was cut. */
@@ -182,21 +187,22 @@ static void test_runs(void **state)
 {
     static uint8_t whole[24 * 256], cut[24 * 256];
 
-    for (size_t i = 0; i < DP_ARRAY_LEN(types); i++) {
-        size_t size = dp_dtype_get(types[i])->block_bytes;
+    for (size_t i = 0; i < DP_ARRAY_LEN(types) + DP_ARRAY_LEN(others); i++) {
+        dp_dtype type = i < DP_ARRAY_LEN(types) ? types[i] : others[i - DP_ARRAY_LEN(types)];
+        size_t size = dp_dtype_get(type)->block_bytes;
         dp_gguf_fill fill;
         dp_rng rng;
 
-        CHECK(dp_gguf_fill_init(&fill, types[i], 0, 1), "type %d", (int)types[i]);
+        CHECK(dp_gguf_fill_init(&fill, type, 0, 1), "type %d", (int)type);
         dp_rng_init(&rng, 3);
         dp_gguf_fill_run(&fill, &rng, whole, 24);
         dp_rng_init(&rng, 3);
         dp_gguf_fill_run(&fill, &rng, cut, 16);
         dp_gguf_fill_run(&fill, &rng, cut + 16 * size, 8);
-        CHECK(memcmp(whole, cut, 24 * size) == 0, "type %d", (int)types[i]);
+        CHECK(memcmp(whole, cut, 24 * size) == 0, "type %d", (int)type);
         dp_rng_init(&rng, 4);
         dp_gguf_fill_run(&fill, &rng, cut, 24);
-        CHECK(memcmp(whole, cut, 24 * size) != 0, "type %d", (int)types[i]);
+        CHECK(memcmp(whole, cut, 24 * size) != 0, "type %d", (int)type);
     }
 }
 
