@@ -92,7 +92,7 @@ static void test_invalid(void **state)
         { DP_Q4_0, DP_FILL_NORMAL, { 33, 1 } },
         { DP_F32, DP_FILL_NORMAL, { 32, 0 } },
         { DP_F32, DP_FILL_NORMAL, { (uint64_t)1 << 40, (uint64_t)1 << 40 } },
-        { DP_IQ4_NL, DP_FILL_NORMAL, { 32, 1 } },
+        { DP_NVFP4, DP_FILL_NORMAL, { 64, 1 } },
         { DP_Q4_0, DP_FILL_ONES, { 32, 1 } },
     };
 
