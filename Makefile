@@ -11,7 +11,7 @@ MODEL  := models/demo-q4_0.gguf
 NINJA  := ninja -j $(JOBS)
 CHOSEN := $(if $(SUITE),--suite $(SUITE))
 
-.PHONY: all help setup setup-dev demo bench test asan tsan fuzz valgrind check format install clean
+.PHONY: all help setup setup-dev demo bench test soak asan tsan fuzz valgrind check format install clean
 
 all: setup $(BUILD)/build.ninja
 	$(NINJA) -C $(BUILD)
@@ -21,6 +21,7 @@ help:
 	@echo "make demo       build, then let the model in models/ tell a story in 8 MiB"
 	@echo "make bench      decode and prefill speed of a made-up 1B model, as JSON"
 	@echo "make test       build with assertions and run every test (SUITE=\"base tier\": some)"
+	@echo "make soak       long runs: models of real size, with holes, all of them stepped"
 	@echo "make check      layers, exported symbols, file names, lengths, format"
 	@echo "make asan       tests under the address and undefined-behaviour sanitizers"
 	@echo "make tsan       tests under the thread sanitizer"
@@ -68,16 +69,20 @@ test: setup build-test/build.ninja
 	$(NINJA) -C build-test
 	tools/run_tests.py build-test $(CHOSEN)
 
+# What takes longer than a test may: every model of real size says a token.
+soak: all
+	tests/shapes/shapes_test.py $(BUILD)/doppler $(BUILD)/tools/mkmodel $(BUILD) --all
+
 # A sanitizer multiplies memory and time, so promises about both are not judged here.
 asan: setup build-asan/build.ninja
 	$(NINJA) -C build-asan
 	ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	    tools/run_tests.py build-asan $(CHOSEN) --no-suite cgroup --timeout-factor 8
+	    tools/run_tests.py build-asan $(CHOSEN) --no-suite cgroup shapes --timeout-factor 8
 
 tsan: setup build-tsan/build.ninja
 	$(NINJA) -C build-tsan
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
-	    tools/run_tests.py build-tsan $(CHOSEN) --no-suite cgroup --timeout-factor 15
+	    tools/run_tests.py build-tsan $(CHOSEN) --no-suite cgroup shapes --timeout-factor 15
 
 fuzz: setup-dev build-fuzz/build.ninja
 	tools/run_fuzz.py build-fuzz --seconds $(FUZZ_SECONDS)

@@ -20,7 +20,7 @@ static int usage(void)
             "  --layers N, --experts N, --vocab N\n"
             "  --seed N         (1)\n"
             "  --split N        parts; FILE's name ends with -00001-of-0000N.gguf\n"
-            "  --sparse BYTES   fill so many of each matrix, leave holes behind them\n"
+            "  --sparse BYTES   fill so many of a matrix, leave holes behind them\n"
             "  --set KEY=N      any number of the preset:\n                  ");
     for (size_t i = 0; mkmodel_field(i); i++)
         fprintf(stderr, " %s%s", mkmodel_field(i), i % 8 == 7 ? "\n                  " : "");

@@ -184,7 +184,7 @@ void dp_gguf_writer_sparse(dp_gguf_writer *w, uint64_t bytes)
     w->sparse_bytes = bytes;
 }
 
-/* Slice by slice: its first blocks, then a hole. */
+/* The first blocks of the first slice and of the last, and holes behind them. */
 static dp_status write_sparse(const dp_gguf_writer *w, size_t i, const dp_gguf_fill *fill,
                               dp_rng *rng, uint8_t *chunk, dp_error *err)
 {
@@ -195,12 +195,14 @@ static dp_status write_sparse(const dp_gguf_writer *w, size_t i, const dp_gguf_f
     dp_status st = DP_OK;
 
     filled = source->fill == DP_FILL_ZERO ? 0 : DP_MIN(filled, source->slice);
-    for (uint64_t s = 0; s < slices && !st; s++) {
+    for (int is_last = 0; is_last <= (slices > 1) && !st; is_last++) {
+        uint64_t hole = (slices > 1 && !is_last ? slices - 1 : 1) * source->slice - filled;
+
         if (filled)
             dp_gguf_fill_run(fill, rng, chunk, (size_t)filled);
         st = dp_gguf_out_write(w->out, chunk, (size_t)(filled * block), err);
-        if (!st && filled < source->slice)
-            st = dp_gguf_out_skip(w->out, (source->slice - filled) * block, err);
+        if (!st && hole)
+            st = dp_gguf_out_skip(w->out, hole * block, err);
     }
     return st;
 }

@@ -35,8 +35,8 @@ void dp_gguf_writer_str_array(dp_gguf_writer *w, const char *key, uint64_t count
  * now on only its share of `tensor_count`, in order. Call before adding tensors. */
 void dp_gguf_writer_split(dp_gguf_writer *w, uint16_t no, uint16_t count, uint32_t tensor_count);
 
-/* Of each matrix (of a stack: each slice) only the blocks that begin in its first
- * `bytes` are filled, the rest is zeros, and holes in the file: models larger than the
+/* Of each matrix (of a stack: the first and the last) only the blocks that begin in its
+ * first `bytes` are filled, the rest is zeros, and holes in the file: models larger than the
  * disk. 0, as at first: all are filled. Vectors and given bytes are written whole. */
 void dp_gguf_writer_sparse(dp_gguf_writer *w, uint64_t bytes);
 
