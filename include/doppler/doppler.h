@@ -4,6 +4,7 @@
 
 #include "doppler/chat.h"
 #include "doppler/chat_parse.h"
+#include "doppler/convert.h"
 #include "doppler/engine.h"
 #include "doppler/inspect.h"
 #include "doppler/options.h"

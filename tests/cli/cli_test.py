@@ -17,8 +17,8 @@ from cli_testing import Checks, Cli, SUMMARY, Terminal, interrupt
 from scripted_model import scripted_model
 
 ROOT = pathlib.Path(sys.argv[3])
-COMMANDS = ["run", "chat", "inspect", "tokenize", "perplexity", "logits", "replay", "help",
-            "version"]
+COMMANDS = ["run", "chat", "inspect", "tokenize", "perplexity", "logits", "replay", "convert",
+            "help", "version"]
 STORY = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the "
          "sunshine. One day, she saw a big, red ball and wanted to play with it.")
 GREEDY = ["--temp", "0"]

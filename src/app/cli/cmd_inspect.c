@@ -42,6 +42,8 @@ static int inspect_main(const dp_args *args)
 
     dp_buf_init(&out, REPORT_BYTES_MAX);
     st = dp_load_options(&options, args, &err);
+    if (!st)
+        st = dp_load_check_path(args->operands[0], &err);
     if (st)
         goto done;
     st = dp_inspect_open(&inspect, args->operands[0], &err);

@@ -1,6 +1,7 @@
 /* cmd_tokenize.c - doppler tokenize: text -> token ids, and back. */
 #include "app/cli/command.h"
 #include "app/cli/input.h"
+#include "app/cli/load.h"
 #include "app/cli/output.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -83,6 +84,9 @@ static int tokenize_main(const dp_args *args)
 
     dp_buf_init(&out, LINE_BYTES_MAX);
     st = dp_input_read(&text, &size, args, &err);
+    if (st)
+        goto done;
+    st = dp_load_check_path(args->operands[0], &err);
     if (st)
         goto done;
     st = dp_vocab_open(&vocab, args->operands[0], &err);

@@ -6,6 +6,7 @@
 #include "app/cli/interrupt.h"
 #include "app/cli/progress.h"
 #include "base/status.h"
+#include "doppler/convert.h"
 
 dp_status dp_load_options(dp_options **out, const dp_args *args, dp_error *err)
 {
@@ -26,6 +27,16 @@ dp_status dp_load_options(dp_options **out, const dp_args *args, dp_error *err)
     return DP_OK;
 }
 
+dp_status dp_load_check_path(const char *path, dp_error *err)
+{
+    if (!dp_convert_is_directory(path))
+        return DP_OK;
+    return dp_fail(err, DP_E_UNSUPPORTED,
+                   "%s: is a Hugging Face directory: first make a file of it with doppler convert "
+                   "%s MODEL.gguf",
+                   path, path);
+}
+
 static bool on_progress(void *user, uint64_t done_bytes, uint64_t total_bytes)
 {
     dp_progress_bar_update(user, done_bytes, total_bytes);
@@ -38,6 +49,9 @@ dp_status dp_load_engine(dp_engine **out, const dp_args *args, const dp_options 
     dp_progress_bar bar;
     dp_status st;
 
+    st = dp_load_check_path(args->operands[0], err);
+    if (st)
+        return st;
     dp_interrupt_watch(NULL);
     dp_progress_bar_init(&bar, "loading", NULL);
     st = dp_engine_open(out, args->operands[0], options, on_progress, &bar, err);

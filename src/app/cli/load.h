@@ -9,6 +9,10 @@
  * statuses of dp_options_set. Owned: dp_options_close. */
 dp_status dp_load_options(dp_options **out, const dp_args *args, dp_error *err);
 
+/* Refuses a directory that has to be converted first (DP_E_UNSUPPORTED), in words
+ * that say how. For every path of a model that a person gave. */
+dp_status dp_load_check_path(const char *path, dp_error *err);
+
 /* Opens the model named by the first operand, with progress on a terminal;
  * from here on Ctrl-C cancels its steps. Owned: dp_load_close, after the sessions. */
 dp_status dp_load_engine(dp_engine **out, const dp_args *args, const dp_options *options,
