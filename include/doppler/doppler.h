@@ -8,6 +8,7 @@
 #include "doppler/engine.h"
 #include "doppler/inspect.h"
 #include "doppler/options.h"
+#include "doppler/quantize.h"
 #include "doppler/replay.h"
 #include "doppler/session.h"
 #include "doppler/stats.h"

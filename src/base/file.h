@@ -28,6 +28,13 @@ dp_status dp_file_read(const dp_file *file, const char *path, uint64_t offset, v
 dp_status dp_file_read_all(char **out, size_t *out_size, const char *path, size_t size_max,
                            dp_error *err);
 
+/* True when both paths lead to one file that is there. */
+bool dp_file_is_same(const char *a, const char *b);
+
+/* Asks the system to start reading, so that a dp_file_read soon after need not wait.
+ * Past the end is fine. */
+void dp_file_read_ahead(const dp_file *file, uint64_t offset, uint64_t size);
+
 /* Asks the system to forget its cached pages of the file (cold benchmarks). */
 void dp_file_drop_cache(const dp_file *file);
 

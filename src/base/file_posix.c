@@ -178,6 +178,19 @@ dp_status dp_file_read_all(char **out, size_t *out_size, const char *path, size_
     return st;
 }
 
+bool dp_file_is_same(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+void dp_file_read_ahead(const dp_file *file, uint64_t offset, uint64_t size)
+{
+    if (offset <= INT64_MAX && size <= INT64_MAX)
+        posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+}
+
 void dp_file_drop_cache(const dp_file *file)
 {
     /* Pages that were not written back yet are not dropped: write them first. */

@@ -71,6 +71,8 @@ static void test_read(void **state)
     dp_file file;
 
     CHECK_OK(dp_file_open(&file, path, false, &err), err);
+    dp_file_read_ahead(&file, 100, UINT64_MAX);
+    dp_file_read_ahead(&file, 100, FILE_SIZE);
     for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
         dp_status st = dp_file_read(&file, path, rows[i].offset, out, rows[i].size, &err);
 
@@ -85,6 +87,16 @@ static void test_read(void **state)
     CHECK(dp_fault_disarm(DP_FAULT_READ) == 1, "visited");
     CHECK(strstr(err.text, ": cannot read at byte 0: "), "%s", err.text);
     dp_file_close(&file);
+}
+
+static void test_is_same(void **state)
+{
+    char other[80];
+
+    snprintf(other, sizeof other, "%s/../%s/model.gguf", folder, folder);
+    CHECK(dp_file_is_same(path, path) && dp_file_is_same(path, other), "one file");
+    CHECK(!dp_file_is_same(path, pipe_path), "two files");
+    CHECK(!dp_file_is_same(missing_path, missing_path), "no file");
 }
 
 static void test_read_all(void **state)
@@ -188,7 +200,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_open),     cmocka_unit_test(test_read),
         cmocka_unit_test(test_read_all), cmocka_unit_test(test_standard_input),
-        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_failures), cmocka_unit_test(test_is_same),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

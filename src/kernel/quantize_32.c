@@ -152,43 +152,70 @@ static int exponent_of(float x)
     return (int)(bits >> 23 & 255) - 127;
 }
 
-/* Codes of x [32] in units of 2^(e-127), and their squared error. The code of a
- * magnitude counts the midpoints below it; one that lies on a midpoint goes to
- * the even code, so every other midpoint counts only what is above it. */
-static float quantize_mxfp4_at(uint8_t q[DP_QK], const float *x, int e)
+static float inverse_unit(int e)
 {
-    static const float values[8] = { 0, 0.5f, 1, 1.5f, 2, 3, 4, 6 };
-    float unit = 2 * dp_f32_from_e8m0_half((uint8_t)e);
-    float inverse = 2 * dp_f32_from_e8m0_half((uint8_t)(254 - e));
-    float error = 0;
+    return 2 * dp_f32_from_e8m0_half((uint8_t)(254 - e));
+}
+
+/* A magnitude in units of 2^(e-127), rounded: steps of 0.5 below 2, of 1 below 4, of 2
+ * up to 6, halves to the even step, which is the even code. Adding and taking away a
+ * number whose last bit is the step rounds to it. */
+static float round_e2m1(float a)
+{
+    float by_half = (a + 0x1.8p22f) - 0x1.8p22f;
+    float by_one = (a + 0x1.8p23f) - 0x1.8p23f;
+    float by_two = (a + 0x1.8p24f) - 0x1.8p24f;
+    float r = a < 4 ? by_one : by_two;
+
+    r = a < 2 ? by_half : r;
+    return a < 5 ? r : a > 5 ? 6 : 4;
+}
+
+/* Squared error of x [32] in units of 2^(e-127), in units of their own. */
+static float error_mxfp4(const float *x, int e)
+{
+    float inverse = inverse_unit(e), lanes[8] = { 0 };
+
+    for (int i = 0; i < DP_QK; i += 8)
+        for (int j = 0; j < 8; j++) {
+            float a = fabsf(x[i + j]) * inverse, off = a - round_e2m1(a);
+
+            lanes[j] += off * off;
+        }
+    for (int half = 4; half > 0; half /= 2)
+        for (int j = 0; j < half; j++)
+            lanes[j] += lanes[j + half];
+    return lanes[0];
+}
+
+/* The codes count the midpoints below a magnitude; one that lies on a midpoint goes to
+ * the even code, so every other midpoint counts only what is above it. */
+static void encode_mxfp4(uint8_t q[DP_QK], const float *x, int e)
+{
+    float inverse = inverse_unit(e);
 
     for (int i = 0; i < DP_QK; i++) {
-        float a = fabsf(x[i]) * inverse, off;
+        float a = fabsf(x[i]) * inverse;
         int code = (a > 0.25f) + (a >= 0.75f) + (a > 1.25f) + (a >= 1.75f) + (a > 2.5f) +
                    (a >= 3.5f) + (a > 5);
 
-        off = fabsf(x[i]) - values[code] * unit;
-        error += off * off;
         q[i] = (uint8_t)(code | (x[i] < 0 ? 8 : 0));
     }
-    return error;
 }
 
-/* The rule's exponent, or a neighbour that is better. */
+/* The rule's exponent, or a neighbour that is better: one step up a unit's square is
+ * four times as large. */
 static int choose_exponent(const float *x)
 {
     int rule = exponent_of(largest_magnitude(x)) - 2 + 127, best_e = rule < 0 ? 0 : rule;
-    uint8_t q[DP_QK];
-    float best = quantize_mxfp4_at(q, x, best_e);
+    float best = error_mxfp4(x, best_e);
 
-    for (int e = rule + 1; e >= rule - 1; e -= 2) {
-        float error = e < 0 || e > 254 ? INFINITY : quantize_mxfp4_at(q, x, e);
-
-        if (error < best) {
-            best = error;
-            best_e = e;
-        }
+    if (rule >= 0 && rule < 254 && 4 * error_mxfp4(x, rule + 1) < best) {
+        best = 4 * error_mxfp4(x, rule + 1);
+        best_e = rule + 1;
     }
+    if (rule > 0 && error_mxfp4(x, rule - 1) < 4 * best)
+        best_e = rule - 1;
     return best_e;
 }
 
@@ -200,7 +227,7 @@ void DP_QUANTIZE_NAME(mxfp4)(void *out, const float *x, size_t k)
     for (; k > 0; k -= DP_QK, x += DP_QK, b++) {
         int e = choose_exponent(x);
 
-        quantize_mxfp4_at(q, x, e);
+        encode_mxfp4(q, x, e);
         b->e = (uint8_t)e;
         pack_nibbles(b->qs, q);
     }
