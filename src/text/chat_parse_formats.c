@@ -74,7 +74,7 @@ static const dp_chat_rules formats[] = {
     { .name = "llama3",
       .template_marks = { "<|start_header_id|>" },
       .vocabulary_mark = "<|python_tag|>",
-      .marks = { { "<|python_tag|>", DP_MARK_CALL } },
+      .marks = { THINK, { "<|python_tag|>", DP_MARK_CALL } },
       .takes_whole_json = true,
       TAGGED,
       .read_calls = dp_chat_calls_llama },

@@ -76,10 +76,12 @@ void dp_chat_harmony_begin(dp_chat_parser *p, dp_str prompt)
     int state;
 
     enter(p, HEADER);
+    if (prompt.size == 0)
+        return;
     while (at > 0 && !dp_str_starts_with((dp_str){ prompt.bytes + at, prompt.size - at }, start))
         at--;
-    prompt = (dp_str){ prompt.size ? prompt.bytes + at : NULL, prompt.size - at };
-    body = prompt.size ? memmem(prompt.bytes, prompt.size, message, sizeof message - 1) : NULL;
+    prompt = (dp_str){ prompt.bytes + at, prompt.size - at };
+    body = memmem(prompt.bytes, prompt.size, message, sizeof message - 1);
     if (!body || memmem(prompt.bytes, prompt.size, end, sizeof end - 1))
         return;
     state = state_of_header((dp_str){ prompt.bytes, (size_t)(body - prompt.bytes) });

@@ -5,7 +5,8 @@
 #include "text/chat_parse.h"
 
 #define DP_CHAT_MARKS_MAX      12
-#define DP_CHAT_NAME_BYTES_MAX 256 /* of a tool or an id; OpenAI allows 64 */
+#define DP_CHAT_ARGUMENTS_MAX  1024 /* of one call in tags: each looks through the tools */
+#define DP_CHAT_NAME_BYTES_MAX 256  /* of a tool or an id; OpenAI allows 64 */
 
 /* What a mark means; sets of them say which count. */
 enum {

@@ -220,6 +220,7 @@ static const parse_case cases[] = {
     { "llama: a builtin tool", "llama3", NULL,
       "<|python_tag|>brave_search.call(query=\"a, b\", n='1')",
       "T(brave_search||{\"query\": \"a, b\", \"n\": \"1\"})" },
+    { "llama: thoughts of a model made of it", "llama3", NULL, "<think>a</think>b", "R(a)C(b)" },
     { "llama: a program", "llama3", NULL, "<|python_tag|>print(\"a\")\nx.call(1)",
       "T(code_interpreter||{\"code\": \"print(\\\"a\\\")\\nx.call(1)\"})" },
 
@@ -495,6 +496,7 @@ static void test_bounds(void **state)
         { "harmony", "", "a", 5000, 'C' },
         { "harmony", " to=f<|message|>", "{", DP_CHAT_CALL_BYTES_MAX + 100, 'C' },
         { "harmony", "", "<|channel|>", 11 * 500, 'C' },
+        { "qwen3-coder", "<tool_call><function=f>", "<parameter=a>", 13 * 2000, 'C' },
     };
 
     for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {

@@ -96,11 +96,15 @@ bool dp_chat_calls_xml(dp_chat_parser *p, dp_str text)
     dp_str name, key;
 
     while (take_tag(&text, function_begin, &name)) {
+        uint32_t count = 0;
+
         dp_buf_reset(&p->arguments);
         dp_chat_keep(p, &p->arguments, "{", 1);
         while (take_tag(&text, parameter_begin, &key)) {
             dp_str value = take_value(&text);
 
+            if (++count > DP_CHAT_ARGUMENTS_MAX)
+                return false;
             if (!p->is_dry)
                 add_argument(p, name, key, value);
         }

@@ -82,8 +82,9 @@ static void mark_stop(dp_tokenizer *t, dp_token token)
 }
 
 /* Stops by name. A token named <|like this|> is a control token even where the file
- * forgot to say so; names that also are text (</s>) are believed to be text then. */
-static void mark_stops_by_name(dp_tokenizer *t, const dp_vocab_tables *tables)
+ * forgot to say so; names that also are text (</s>) are believed to be text then.
+ * Returns a token that must not be a stop, whatever else is said about it. */
+static dp_token mark_stops_by_name(dp_tokenizer *t, const dp_vocab_tables *tables)
 {
     dp_token end = DP_TOKEN_NONE;
     bool has_return = false, has_call = false;
@@ -108,13 +109,13 @@ static void mark_stops_by_name(dp_tokenizer *t, const dp_vocab_tables *tables)
         }
     }
     /* Harmony: thoughts end with <|end|>, and the answer is still to come. */
-    if (has_return && has_call && end != DP_TOKEN_NONE)
-        t->kinds[end] &= (uint8_t)~DP_TOKEN_IS_STOP;
+    return has_return && has_call ? end : DP_TOKEN_NONE;
 }
 
 static void set_kinds(dp_tokenizer *t, const dp_vocab_tables *tables)
 {
     const dp_token ends[] = { tables->eos, tables->eot };
+    dp_token no_stop;
 
     for (uint32_t i = 0; i < t->count; i++) {
         int32_t kind = tables->kinds ? tables->kinds[i] : DP_TOKEN_NORMAL;
@@ -135,13 +136,15 @@ static void set_kinds(dp_tokenizer *t, const dp_vocab_tables *tables)
             if (controls[i] != DP_TOKEN_NONE)
                 t->kinds[controls[i]] = DP_TOKEN_CONTROL;
     }
-    mark_stops_by_name(t, tables);
+    no_stop = mark_stops_by_name(t, tables);
     if (dp_tokenizer_kind(t, t->unknown) == DP_TOKEN_CONTROL)
         t->unknown = DP_TOKEN_NONE; /* some files name the end of text; no byte may become that */
     for (size_t i = 0; i < DP_ARRAY_LEN(ends); i++)
         mark_stop(t, ends[i]);
     for (uint32_t i = 0; i < tables->stop_count; i++)
         mark_stop(t, tables->stops[i]);
+    if (no_stop != DP_TOKEN_NONE)
+        t->kinds[no_stop] &= (uint8_t)~DP_TOKEN_IS_STOP;
 }
 
 /* "<0x41>" -> 0x41; -1: no byte. */

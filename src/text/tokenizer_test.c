@@ -432,6 +432,27 @@ static void test_stops(void **state)
 }
 
 /* A file without kinds: bos and eos are still no text. */
+/* Some files of gpt-oss call <|end|> the end of the turn. */
+static void test_harmony_goes_on_behind_thoughts(void **state)
+{
+    static test_vocab v;
+    dp_token names[3];
+    dp_tokenizer *t;
+
+    test_vocab_bpe(&v, "gpt-4o");
+    names[0] = test_vocab_add(&v, dp_str_from("<|return|>"), DP_TOKEN_CONTROL, 0);
+    names[1] = test_vocab_add(&v, dp_str_from("<|end|>"), DP_TOKEN_CONTROL, 0);
+    names[2] = test_vocab_add(&v, dp_str_from("<|call|>"), DP_TOKEN_CONTROL, 0);
+    v.tables.eos = names[0];
+    v.tables.eot = names[1];
+    v.tables.stops = &names[1];
+    v.tables.stop_count = 1;
+    t = open_tables(&v.tables);
+    CHECK(dp_tokenizer_is_stop(t, names[0]) && dp_tokenizer_is_stop(t, names[2]), "the ends");
+    CHECK(!dp_tokenizer_is_stop(t, names[1]), "<|end|>");
+    dp_tokenizer_close(t);
+}
+
 static void test_without_kinds(void **state)
 {
     static const encode_case lossy[] = { { "no token for z", STR("azb"), 0, IDS('a', 'b') } };
@@ -704,6 +725,7 @@ int main(void)
         cmocka_unit_test(test_long_runs),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_harmony_goes_on_behind_thoughts),
         cmocka_unit_test(test_without_kinds),
         cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_merges_of_control_tokens_are_idle),
