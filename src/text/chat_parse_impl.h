@@ -77,6 +77,7 @@ struct dp_chat_parser {
     /* the machines' */
     int state;
     bool is_start;       /* nothing but white space came yet */
+    bool may_be_whole;   /* the content has not begun: all of it may be a call */
     bool drops_space;    /* white space next to a mark belongs to the format */
     bool space_overflow; /* so much white space that it went out already */
     bool is_bare;        /* the last call began with FUNCTION */

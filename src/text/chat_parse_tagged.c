@@ -40,7 +40,7 @@ void dp_chat_tagged_begin(dp_chat_parser *p, dp_str prompt)
 {
     int state = CONTENT;
 
-    p->is_start = true;
+    p->is_start = p->may_be_whole = true;
     prompt = dp_chat_trim(prompt);
     for (size_t i = 0; i < DP_CHAT_MARKS_MAX && p->rules->marks[i].text; i++) {
         const dp_chat_mark *mark = &p->rules->marks[i];
@@ -143,7 +143,7 @@ static void close_call(dp_chat_parser *p, const char *mark)
     if (is_call)
         p->rules->read_calls(p, &text);
     dp_buf_reset(&p->call);
-    p->is_start = false;
+    p->is_start = p->may_be_whole = false;
     p->is_bare = p->is_bare && is_call;
     p->drops_space = is_call;
     enter(p, p->is_in_section ? SECTION : CONTENT);
@@ -179,7 +179,7 @@ static size_t kept_text(dp_chat_parser *p, const char *bytes, size_t size)
     }
     say_kept(p, false);
     dp_buf_reset(&p->call);
-    p->is_start = p->is_bare = p->is_in_section = p->drops_space = false;
+    p->is_start = p->may_be_whole = p->is_bare = p->is_in_section = p->drops_space = false;
     enter(p, CONTENT);
     return content_text(p, bytes, size);
 }
@@ -194,7 +194,8 @@ static size_t content_text(dp_chat_parser *p, const char *bytes, size_t size)
         take_space(p, bytes, taken);
         return taken;
     }
-    if (p->is_start && p->rules->takes_whole_json && p->has_tools && *bytes == '{') {
+    if (p->state == CONTENT && p->may_be_whole && p->rules->takes_whole_json && p->has_tools &&
+        *bytes == '{') {
         dp_chat_keep(p, &p->call, p->space.bytes, p->space.size);
         dp_buf_reset(&p->space);
         enter(p, WHOLE);
@@ -207,7 +208,7 @@ static size_t content_text(dp_chat_parser *p, const char *bytes, size_t size)
         taken--;
     dp_chat_say(p, kind_of_text(p), bytes, taken);
     if (p->state == CONTENT) {
-        p->is_start = p->is_bare = false;
+        p->is_start = p->may_be_whole = p->is_bare = false;
         enter(p, CONTENT);
     }
     return taken;

@@ -221,6 +221,10 @@ static const parse_case cases[] = {
       "<|python_tag|>brave_search.call(query=\"a, b\", n='1')",
       "T(brave_search||{\"query\": \"a, b\", \"n\": \"1\"})" },
     { "llama: thoughts of a model made of it", "llama3", NULL, "<think>a</think>b", "R(a)C(b)" },
+    { "llama: a call behind thoughts", "llama3", "<think>\n",
+      "{a</think>\n{\"name\":\"f\",\"parameters\":{}}", "R({a)T(f||{})" },
+    { "llama: JSON in thoughts", "llama3", "<think>\n", "a <{\"name\":\"f\",\"parameters\":{}}",
+      "R(a <{\"name\":\"f\",\"parameters\":{}})" },
     { "llama: a program", "llama3", NULL, "<|python_tag|>print(\"a\")\nx.call(1)",
       "T(code_interpreter||{\"code\": \"print(\\\"a\\\")\\nx.call(1)\"})" },
 
