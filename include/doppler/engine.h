@@ -9,7 +9,7 @@
  *          batch size and number of sessions stepped together.
  *
  * Threads  Calls on one engine and its sessions come from one thread at a time;
- *          dp_engine_cancel and dp_engine_stats from any.
+ *          dp_engine_cancel, dp_engine_set_budget and dp_engine_stats from any.
  */
 #ifndef DOPPLER_ENGINE_H
 #define DOPPLER_ENGINE_H
@@ -44,6 +44,11 @@ DP_API uint32_t dp_engine_context_max(const dp_engine *engine); /* tokens of one
 /* Makes the running step of any session return DP_E_CANCELED soon, or the next one
  * when none runs; async-signal-safe. */
 DP_API void dp_engine_cancel(dp_engine *engine);
+
+/* Another budget from now on, at least what tables, keys and values, buffers and two
+ * pages take (DP_E_BUDGET). What can leave at once does, the rest before the next step
+ * or, while none runs, now. Results do not change. Any thread. */
+DP_API dp_status dp_engine_set_budget(dp_engine *engine, uint64_t budget_bytes, dp_error *err);
 
 DP_API void dp_engine_stats(dp_engine *engine, dp_stats *out);
 

@@ -9,8 +9,10 @@ extern "C" {
 #endif
 
 typedef struct dp_stats {
-    uint64_t model_bytes;   /* weights in the file */
-    uint64_t budget_bytes;  /* --ram as given or chosen */
+    uint64_t model_bytes;                          /* weights in the file */
+    uint64_t budget_bytes;                         /* --ram as given or chosen, or set since */
+    uint64_t budget_now_bytes, budget_least_bytes; /* what the governor left of it, now and at
+                                                      the worst: memory was short */
     uint64_t reserve_bytes; /* left to the system when the budget is "auto", else 0 */
     uint64_t peak_bytes;    /* most resident memory of the process so far */
     uint64_t tables_bytes, kv_bytes, buffer_bytes; /* parts of the budget ... */

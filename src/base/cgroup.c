@@ -154,12 +154,21 @@ static void walk_groups(const char *root, const char *controller, group_visit vi
 }
 
 static const struct memory_files {
-    const char *limit, *used, *inactive_file, *active_file;
+    const char *limit, *used, *inactive_file, *active_file, *pressure;
 } memory_files[2] = {
-    { "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file",
-      "total_active_file" },
-    { "memory.max", "memory.current", "inactive_file", "active_file" },
+    { "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_active_file",
+      NULL },
+    { "memory.max", "memory.current", "inactive_file", "active_file", "memory.pressure" },
 };
+
+uint64_t dp_cgroup_stall_us(const char *text)
+{
+    const char *line = strstr(text, "some ");
+    const char *total = line ? strstr(line, "total=") : NULL;
+    uint64_t us;
+
+    return total && leading_u64(&us, total + strlen("total="), NULL) ? us : 0;
+}
 
 static void visit_memory(void *user, const char *root, const char *folder, bool is_v2)
 {
@@ -170,9 +179,10 @@ static void visit_memory(void *user, const char *root, const char *folder, bool 
     uint64_t used = 0;
     uint64_t cache;
 
+    if (files->pressure && read_group_text(stat, sizeof stat, root, folder, files->pressure))
+        least->stall_us = DP_MAX(least->stall_us, dp_cgroup_stall_us(stat));
     /* Version 2 says "max", which is no number, for none. */
-    if (!read_group_u64(&limit, root, folder, files->limit) || limit >= least->limit_bytes ||
-        (!is_v2 && limit >= V1_NO_LIMIT))
+    if (!read_group_u64(&limit, root, folder, files->limit) || (!is_v2 && limit >= V1_NO_LIMIT))
         return;
     read_group_u64(&used, root, folder, files->used);
     if (read_group_text(stat, sizeof stat, root, folder, "memory.stat")) {
@@ -181,12 +191,16 @@ static void visit_memory(void *user, const char *root, const char *folder, bool 
         if (dp_cgroup_find_u64(&cache, stat, files->active_file))
             used -= DP_MIN(used, cache);
     }
-    *least = (dp_cgroup_memory){ limit, used };
+    used = DP_MIN(used, limit);
+    if (limit - used < least->limit_bytes - least->used_bytes) {
+        least->limit_bytes = limit;
+        least->used_bytes = used;
+    }
 }
 
 void dp_cgroup_read_memory(dp_cgroup_memory *out, const char *root)
 {
-    *out = (dp_cgroup_memory){ UINT64_MAX, 0 };
+    *out = (dp_cgroup_memory){ .limit_bytes = UINT64_MAX };
     walk_groups(root, "memory", visit_memory, out);
 }
 

@@ -15,8 +15,10 @@
 #include "base/base.h"
 
 typedef struct dp_cgroup_memory {
-    uint64_t limit_bytes; /* least of the way up, UINT64_MAX: none */
-    uint64_t used_bytes;  /* of the group with that limit, without file pages that can go */
+    uint64_t limit_bytes; /* of the group on the way up with the least room; UINT64_MAX: none */
+    uint64_t used_bytes;  /* in that group, without file pages that can go */
+    uint64_t stall_us;    /* tasks waited for memory so far, of the group where most did
+                             (version 2, pressure stall information) */
 } dp_cgroup_memory;
 
 /* root: "" for the real /proc and /sys, or a folder that holds copies. */
@@ -24,6 +26,9 @@ void dp_cgroup_read_memory(dp_cgroup_memory *out, const char *root);
 
 /* Processors' worth of time, rounded up; UINT32_MAX: no quota. At least 1. */
 uint32_t dp_cgroup_read_cpu_quota(const char *root);
+
+/* Microseconds behind "some ... total=" of a memory.pressure text; 0: none. */
+uint64_t dp_cgroup_stall_us(const char *text);
 
 /* A small file of the system, such as those in /proc and /sys, for rooms beside
  * this one. Reads root + path, cut at size - 1, NUL behind it; false when it

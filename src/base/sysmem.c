@@ -21,11 +21,24 @@ void dp_sysmem_read(dp_sysmem *out, const char *root)
 
     dp_cgroup_read_memory(&group, root);
     *out = (dp_sysmem){ .cgroup_limit_bytes = group.limit_bytes,
-                        .cgroup_used_bytes = group.used_bytes };
+                        .cgroup_used_bytes = group.used_bytes,
+                        .stall_us = group.stall_us };
+    if (dp_cgroup_read_text(text, sizeof text, root, "/proc/pressure/memory"))
+        out->stall_us = DP_MAX(out->stall_us, dp_cgroup_stall_us(text));
     if (!dp_cgroup_read_text(text, sizeof text, root, "/proc/meminfo"))
         return;
     out->total_bytes = kib_of(text, "MemTotal:");
     out->available_bytes = kib_of(text, "MemAvailable:");
+}
+
+uint64_t dp_sysmem_room(const dp_sysmem *memory)
+{
+    uint64_t room = memory->available_bytes ? memory->available_bytes : memory->total_bytes / 2;
+    uint64_t used = DP_MIN(memory->cgroup_used_bytes, memory->cgroup_limit_bytes);
+
+    if (memory->cgroup_limit_bytes == UINT64_MAX)
+        return room;
+    return DP_MIN(room, memory->cgroup_limit_bytes - used);
 }
 
 static uint64_t status_bytes(const char *key)

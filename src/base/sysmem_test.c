@@ -50,6 +50,20 @@ static const struct {
         { "/sys/fs/cgroup/user.slice/run-1.scope/memory.stat",
           "anon 1\nfile 4000\ninactive_file 1000\nactive_file 500\n" } },
       { 0, 0, 70000, 3500 } },
+    { "v1, a group above has less room",
+      { { "/proc/self/cgroup", "4:memory:/a/b\n" },
+        { V1 "/a/memory.limit_in_bytes", "60000\n" },
+        { V1 "/a/memory.usage_in_bytes", "59000\n" },
+        { V1 "/a/b/memory.limit_in_bytes", "50000\n" },
+        { V1 "/a/b/memory.usage_in_bytes", "6000\n" } },
+      { 0, 0, 60000, 59000 } },
+    { "pressure of the system and of a group",
+      { { "/proc/pressure/memory", "some avg10=0.00 avg60=0.10 avg300=0.00 total=77\n"
+                                   "full avg10=0.00 avg60=0.00 avg300=0.00 total=5\n" },
+        { "/proc/self/cgroup", "0::/a\n" },
+        { "/sys/fs/cgroup/a/memory.pressure",
+          "some avg10=1.00 avg60=0.10 avg300=0.00 total=123456\n" } },
+      { 0, 0, UINT64_MAX, 0, 123456 } },
     { "v2, no limit below one above",
       { { "/proc/self/cgroup", "0::/a/b" },
         { "/sys/fs/cgroup/a/memory.max", "80000\n" },
@@ -87,6 +101,8 @@ static void test_rows(void **state)
               rows[i].name, (unsigned long long)now.cgroup_limit_bytes);
         CHECK(now.cgroup_used_bytes == rows[i].want.cgroup_used_bytes, "%s: used %llu",
               rows[i].name, (unsigned long long)now.cgroup_used_bytes);
+        CHECK(now.stall_us == rows[i].want.stall_us, "%s: stalled %llu us", rows[i].name,
+              (unsigned long long)now.stall_us);
     }
 }
 

@@ -25,6 +25,7 @@ typedef struct dp_thread {
 void dp_mutex_init(dp_mutex *mutex);
 void dp_mutex_deinit(dp_mutex *mutex);
 void dp_mutex_lock(dp_mutex *mutex);
+bool dp_mutex_try_lock(dp_mutex *mutex); /* false: somebody holds it */
 void dp_mutex_unlock(dp_mutex *mutex);
 /* True when the calling thread holds it; always true in release builds, so it
  * belongs inside DP_ASSERT only. */

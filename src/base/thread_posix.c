@@ -60,6 +60,17 @@ void dp_mutex_lock(dp_mutex *mutex)
     note_held(mutex, true);
 }
 
+bool dp_mutex_try_lock(dp_mutex *mutex)
+{
+    int error = pthread_mutex_trylock(&mutex->native);
+
+    if (error == EBUSY)
+        return false;
+    must(error);
+    note_held(mutex, true);
+    return true;
+}
+
 void dp_mutex_unlock(dp_mutex *mutex)
 {
     DP_ASSERT(dp_mutex_is_held(mutex));

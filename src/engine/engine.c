@@ -158,6 +158,7 @@ dp_engine *dp_engine_new(void)
     if (!e)
         return NULL;
     dp_mutex_init(&e->stats_lock);
+    dp_resize_init(&e->resize);
     dp_budget_init(&e->budget, 0);
     return e;
 }
@@ -184,6 +185,9 @@ dp_status dp_engine_open(dp_engine **out, const char *path, const dp_options *op
     st = pin(e, progress, user, err);
     if (st)
         goto done;
+    st = dp_resize_start(e, dp_options_choice(options, DP_OPT_GOVERNOR) == 0, err);
+    if (st)
+        goto done;
 
     *out = e;
     e = NULL;
@@ -197,6 +201,7 @@ void dp_engine_close(dp_engine *engine)
     if (!engine)
         return;
     DP_CHECK(engine->session_count == 0);
+    dp_resize_stop(engine);
     dp_free(engine->batch);
     dp_step_close(engine->step);
     dp_kv_close(engine->kv);
@@ -208,6 +213,7 @@ void dp_engine_close(dp_engine *engine)
     dp_vocab_close(engine->vocab);
     dp_model_close(engine->model);
     dp_budget_deinit(&engine->budget);
+    dp_resize_deinit(&engine->resize);
     dp_mutex_deinit(&engine->stats_lock);
     dp_free(engine);
 }
@@ -275,16 +281,20 @@ void dp_engine_stats(dp_engine *engine, dp_stats *out)
     dp_tier_stats tier;
 
     memset(out, 0, sizeof *out);
+    dp_mutex_lock(&engine->resize.pins_lock);
+    out->budget_bytes = atomic_load_explicit(&engine->resize.ceiling_bytes, memory_order_relaxed);
+    out->budget_now_bytes = p->budget_bytes;
+    out->budget_least_bytes = engine->resize.least_bytes;
+    out->slot_budget_bytes = p->slot_bytes;
+    dp_mutex_unlock(&engine->resize.pins_lock);
     dp_tier_stats_read(engine->tier, &tier);
     copy_tier_stats(out, &tier);
     out->model_bytes = engine->model_bytes;
-    out->budget_bytes = p->budget_bytes;
     out->reserve_bytes = p->reserve_bytes;
     out->peak_bytes = dp_sysmem_peak_bytes();
     out->tables_bytes = p->tables_bytes;
     out->kv_bytes = p->kv_bytes;
     out->buffer_bytes = p->buffer_bytes;
-    out->slot_budget_bytes = p->slot_bytes;
     out->threads = p->threads;
     kernel_name(out->kernels, sizeof out->kernels, engine->device->name);
     strncpy(out->source, engine->source->name, sizeof out->source - 1);

@@ -13,6 +13,7 @@
 #include "base/thread.h"
 #include "doppler/session.h"
 #include "engine/plan.h"
+#include "engine/resize.h"
 #include "engine/sample.h"
 #include "tier/budget.h"
 #include "tier/source.h"
@@ -33,6 +34,7 @@ struct dp_engine {
     dp_step *step;
     dp_plan plan;
     dp_budget budget;
+    dp_resize resize;
     uint64_t model_bytes;
 
     dp_batch_token *batch; /* [plan.step.batch_tokens] */

@@ -17,6 +17,9 @@ static const dp_option table[] = {
                      "longest text of a session; 0 takes the model's own, at most 4096" },
     [DP_OPT_SESSIONS] = { "sessions", "memory", DP_OPTION_COUNT, "N", 1, 1024, "1", NULL,
                           "sessions that room is kept for" },
+    [DP_OPT_GOVERNOR] = { "governor", "memory", DP_OPTION_CHOICE, "", 0, 0, "on", "on|off",
+                          "give memory for weights back while other programs run short of it, and "
+                          "take it again later" },
     [DP_OPT_POLICY] = { "policy", "memory", DP_OPTION_CHOICE, "", 0, 0, "next",
                         "lru|slru|lfru|lfu|hot|next",
                         "which expert leaves when room is needed: by recency (lru, slru), by "

@@ -145,10 +145,11 @@ static void measure_pages(dp_plan *p, const dp_model *model, const dp_tier *tier
     }
 }
 
-static dp_status choose_pins(dp_plan *p, const dp_model *model, const dp_tier *tier, dp_error *err)
+dp_status dp_plan_pins(dp_pins *out, const dp_plan *p, const dp_model *model, const dp_tier *tier,
+                       uint64_t slot_bytes, dp_error *err)
 {
     dp_pins_request request = {
-        .slot_bytes = p->slot_bytes,
+        .slot_bytes = slot_bytes,
         .other_bytes = p->other_bytes_max,
         .streams = model->hp.expert_count == 0,
         .last_first = model->is_tied ? 1 + model->head.page_count : 0, /* and the final norm */
@@ -161,10 +162,8 @@ static dp_status choose_pins(dp_plan *p, const dp_model *model, const dp_tier *t
          page = dp_plan_core_after(model, page))
         bytes[request.count++] = dp_tier_page_bytes(tier, page);
     request.bytes = bytes;
-    dp_pins_choose(&p->pins, &request);
+    dp_pins_choose(out, &request);
     dp_free(bytes);
-    p->pins_always = p->pins.kept == p->pins.count;
-    p->step.ahead = p->pins.ahead;
     return DP_OK;
 }
 
@@ -188,6 +187,7 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
 {
     dp_plan *p = out;
     uint64_t taken;
+    dp_status st;
 
     *p = (dp_plan){
         .budget_bytes = dp_options_u64(options, DP_OPT_RAM),
@@ -209,5 +209,8 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
     if (taken + p->page_bytes_max > p->budget_bytes)
         return refuse(p, err);
     p->slot_bytes = p->budget_bytes - taken;
-    return choose_pins(p, model, tier, err);
+    st = dp_plan_pins(&p->pins, p, model, tier, p->slot_bytes, err);
+    p->pins_always = p->pins.kept == p->pins.count;
+    p->step.ahead = p->pins.ahead;
+    return st;
 }

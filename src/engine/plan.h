@@ -37,6 +37,10 @@ typedef struct dp_plan {
 dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
                        uint64_t tables_bytes, const dp_options *options, dp_error *err);
 
+/* Which pages stay when slots take slot_bytes instead. DP_E_NOMEM. */
+dp_status dp_plan_pins(dp_pins *out, const dp_plan *plan, const dp_model *model,
+                       const dp_tier *tier, uint64_t slot_bytes, dp_error *err);
+
 /* True for the pages every token needs whole: not rows of an embedding that is
  * only looked up. */
 bool dp_plan_is_core(const dp_model *model, dp_page_id page);

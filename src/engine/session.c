@@ -274,8 +274,11 @@ dp_status dp_engine_step(dp_engine *engine, dp_session *const *sessions, size_t 
                                j, i);
     }
     tokens = gather(&job, err, &st);
-    if (!st && tokens)
+    if (!st && tokens) {
+        dp_resize_begin_step(engine);
         st = dp_step_run(engine->step, engine->batch, tokens, on_logits, &job, err);
+        dp_resize_end_step(engine);
+    }
     if (st == DP_E_CANCELED)
         atomic_store_explicit(&engine->cancel, false, memory_order_relaxed);
     if (!st && tokens)

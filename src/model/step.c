@@ -140,6 +140,12 @@ void dp_step_close(dp_step *step)
     dp_free(step);
 }
 
+void dp_step_set_ahead(dp_step *step, uint32_t ahead)
+{
+    dp_stream_stop(&step->stream);
+    step->stream.depth = step->model->hp.expert_count ? 0 : DP_MIN(ahead, (uint32_t)DP_AHEAD_MAX);
+}
+
 /* ---- waiting for pages ---- */
 
 static bool is_canceled(const dp_step *step)

@@ -48,6 +48,9 @@ uint64_t dp_step_bytes(const dp_model *model, const dp_step_config *config);
 dp_status dp_step_open(dp_step **out, const dp_model *model, dp_tier *tier, dp_device *device,
                        const dp_step_config *config, const atomic_bool *cancel, dp_error *err);
 void dp_step_close(dp_step *step);
+/* Between steps: gives up what is read ahead, and reads `ahead` pages from now on. Pages
+ * may be pinned or not before the next step. */
+void dp_step_set_ahead(dp_step *step, uint32_t ahead);
 
 /* Evaluates tokens [count <= batch_tokens]; those of one sequence are in order
  * of position. on_logits is called once per token that wants them, in order,

@@ -86,16 +86,8 @@ const char *dp_budget_use_text(dp_budget_use use)
 
 uint64_t dp_budget_auto_from(const dp_sysmem *memory, uint64_t *reserve_bytes)
 {
-    uint64_t room = memory->available_bytes;
-    uint64_t cgroup_room = UINT64_MAX;
+    uint64_t room = dp_sysmem_room(memory);
 
-    if (room == 0) /* not told: half of the machine is a careful guess */
-        room = memory->total_bytes / 2;
-    if (memory->cgroup_limit_bytes != UINT64_MAX) {
-        uint64_t used = DP_MIN(memory->cgroup_used_bytes, memory->cgroup_limit_bytes);
-        cgroup_room = memory->cgroup_limit_bytes - used;
-    }
-    room = DP_MIN(room, cgroup_room);
     *reserve_bytes = DP_MAX(RESERVE_LEAST, DP_MIN(RESERVE_DESKTOP, room / 4));
     *reserve_bytes = DP_MAX(*reserve_bytes, room / 10);
     return room > *reserve_bytes ? room - *reserve_bytes : 0;

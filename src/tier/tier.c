@@ -294,6 +294,19 @@ done:
     return st;
 }
 
+void dp_tier_unpin(dp_tier *tier, const dp_page_id *pages, size_t count)
+{
+    dp_mutex_lock(&tier->lock);
+    for (size_t i = 0; i < count; i++) {
+        DP_CHECK(pages[i] < tier->page_count);
+        if (tier->pages[pages[i]]->is_pinned)
+            unpin_page_locked(tier, tier->pages[pages[i]]);
+    }
+    find_largest_locked(tier);
+    dp_tier_settle_locked(tier);
+    dp_mutex_unlock(&tier->lock);
+}
+
 void dp_tier_tick(dp_tier *tier)
 {
     dp_mutex_lock(&tier->lock);

@@ -112,6 +112,9 @@ dp_status dp_tier_pin(dp_tier *tier, const dp_page_id *pages, size_t count,
                       bool (*progress)(void *user, uint64_t done, uint64_t total), void *user,
                       dp_error *err);
 
+/* Pinned pages may leave again, when room is needed. Others are passed over. */
+void dp_tier_unpin(dp_tier *tier, const dp_page_id *pages, size_t count);
+
 /* A set of pages wanted together: hits first, then arrivals as they complete. Not
  * moved between want and end. One thread at a time. */
 typedef struct dp_tier_batch {

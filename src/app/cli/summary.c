@@ -111,6 +111,8 @@ static bool add_counts(json_t *object, const dp_stats *stats)
         { "decode_tokens", stats->decode_tokens },
         { "model_bytes", stats->model_bytes },
         { "budget_bytes", stats->budget_bytes },
+        { "budget_now_bytes", stats->budget_now_bytes },
+        { "budget_least_bytes", stats->budget_least_bytes },
         { "reserve_bytes", stats->reserve_bytes },
         { "peak_bytes", stats->peak_bytes },
         { "tables_bytes", stats->tables_bytes },
