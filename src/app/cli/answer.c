@@ -212,14 +212,15 @@ dp_status dp_answer_finish(dp_answer *a, dp_error *err)
 
 dp_message dp_answer_message(const dp_answer *a)
 {
-    bool has_calls = a->calls_text.size > 0;
+    bool has_calls = a->calls_text.size > 0, has_thoughts = a->thinking.size > 0;
 
+    /* gpt-oss's template refuses a call with both; words for the user stay. */
+    if (has_calls && a->content.size > 0 && !strcmp(dp_chat_parser_format(a->parser), "harmony"))
+        has_thoughts = false;
     return (dp_message){
         .role = "assistant",
-        .content = a->content.size > 0 ? a->content.bytes
-                   : has_calls         ? NULL
-                                       : "",
-        .thinking = a->thinking.size > 0 ? a->thinking.bytes : NULL,
+        .content = a->content.size > 0 ? a->content.bytes : "", /* templates look into it */
+        .thinking = has_thoughts ? a->thinking.bytes : NULL,
         .tool_calls = has_calls ? a->calls_text.bytes : NULL,
     };
 }

@@ -60,7 +60,7 @@ static const struct {
     { "a call behind thoughts", "show", "<think>Hm.</think>" CALL("{}"), false,
       "<think>\nHm.\n</think>\n\n"
       "{\"tool_call\": {\"id\": \"call00001\", \"name\": \"f\", \"arguments\": {}}}\n",
-      NULL, "Hm.",
+      "", "Hm.",
       "[{\"id\": \"call00001\", \"type\": \"function\", \"function\": {\"name\": \"f\", "
       "\"arguments\": {}}}]\n" },
 };
@@ -128,6 +128,33 @@ static void test_next_answer(void **state)
     dp_answer_deinit(&a);
 }
 
+/* With a call gpt-oss's template takes thoughts or content, not both. */
+static void test_harmony(void **state)
+{
+    static const char thoughts[] = "<|channel|>analysis<|message|>Hm.<|end|>";
+    static const char words[] = "<|channel|>commentary<|message|>I look.<|end|>";
+    static const char call[] = "<|channel|>commentary to=functions.f<|message|>{}<|call|>";
+    dp_error err = { 0 };
+    dp_message message;
+    dp_answer a;
+    dp_args args;
+
+    set_options(&args, NULL, NULL);
+    CHECK_OK(dp_answer_init(&a, &args, NULL, &err), err);
+    for (int has_words = 0; has_words < 2; has_words++) {
+        CHECK_OK(dp_answer_begin_format(&a, NULL, "harmony", NULL, 0, &err), err);
+        dp_answer_text(&a, thoughts, strlen(thoughts));
+        dp_answer_text(&a, words, has_words ? strlen(words) : 0);
+        dp_answer_text(&a, call, strlen(call));
+        CHECK_OK(dp_answer_finish(&a, &err), err);
+        message = dp_answer_message(&a);
+        CHECK(message.tool_calls && is_same(message.thinking, has_words ? NULL : "Hm.") &&
+                  is_same(message.content, has_words ? "I look." : ""),
+              "%s %s", message.thinking, message.content);
+    }
+    dp_answer_deinit(&a);
+}
+
 static void test_tools(void **state)
 {
     static const struct {
@@ -178,9 +205,8 @@ static void test_full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_is_shown),
-        cmocka_unit_test(test_next_answer),
-        cmocka_unit_test(test_tools),
+        cmocka_unit_test(test_what_is_shown), cmocka_unit_test(test_next_answer),
+        cmocka_unit_test(test_harmony),       cmocka_unit_test(test_tools),
         cmocka_unit_test(test_full_disk),
     };
     int failed, fd = mkstemp(path);
