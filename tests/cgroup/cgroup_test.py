@@ -7,10 +7,13 @@ Makes a mixture model of about 740 MB in SCRATCH_DIR and a memory cgroup (v1 or
 v2) of less than half of that, runs the model inside and asks: did it end well,
 did it stay within --ram, and did the system have to kill anything? Where no
 cgroup can be made those runs are skipped, loudly, and budgets are still checked.
+In one run another program eats the cgroup's memory meanwhile: the budget falls,
+nothing is killed, the text stays the same.
 """
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,9 @@ MIB = 1 << 20
 LIMIT = 320 * MIB   # of the cgroup
 BUDGET = 224 * MIB  # --ram inside it
 NEW_TOKENS = 12
+HOG_TOKENS = 120    # while a hog takes HOG_STEP at each, up to HOG_BYTES
+HOG_STEP = 2 * MIB
+HOG_BYTES = 150 * MIB
 MODEL_BYTES_MIN = 600 * 1000 * 1000
 
 # 12 layers of 16 experts of 3.5 MB, 2 of them used: a token reads 85 MB of 680.
@@ -127,6 +133,57 @@ def run(doppler, model, arguments, group=None):
                    usage.ru_maxrss * 1024)
 
 
+class Hog:
+    """A program in the group that holds as much memory as it is told to."""
+
+    BODY = """
+import sys
+held = []
+for line in sys.stdin:
+    held.append(bytearray(b"x") * int(line))
+    print(flush=True)
+"""
+
+    def __init__(self, group):
+        self.held = 0
+        self.process = subprocess.Popen([sys.executable, "-c", self.BODY], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, preexec_fn=group.enter)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+
+    def take(self):
+        """A step more; returns when it is taken."""
+        if self.held < HOG_BYTES:
+            self.process.stdin.write(f"{HOG_STEP}\n")
+            self.process.stdin.flush()
+            need(self.process.stdout.readline() == "\n", "the hog died")
+            self.held += HOG_STEP
+
+
+def talk(doppler, model, group, hog):
+    """Text and log of a run; the hog takes a step whenever text comes."""
+    command = [doppler, "run", model, "-p", "The first page", "-n", str(HOG_TOKENS), "--ctx", "256",
+               "--temp", "0", "--ignore-eos", "--quiet", "--log", "info", "--ram", "auto"]
+    text = b""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=errors, preexec_fn=group.enter)
+        while piece := process.stdout.read1(4096):
+            text += piece
+            if hog:
+                hog.take()
+        status = process.wait()
+        errors.seek(0)
+        log = errors.read().decode()
+    need(status == 0, f"exit status {status}: {log.strip()[-400:]}")
+    return text, log
+
+
 class Tests:
     def __init__(self, doppler, model, group, reason):
         self.doppler, self.model, self.group, self.reason = doppler, model, group, reason
@@ -174,11 +231,25 @@ class Tests:
     def auto_in_cgroup(self):
         self.check(["--ram", "auto"], self.group, None)
 
+    def hog_in_cgroup(self):
+        kills = self.group.kills()
+        alone, _ = talk(self.doppler, self.model, self.group, None)
+        with Hog(self.group) as hog:
+            beside, log = talk(self.doppler, self.model, self.group, hog)
+            need(hog.held == HOG_BYTES, f"the hog holds {hog.held} bytes")
+        need(self.group.kills() == kills, "the system killed a process for memory")
+        need(beside == alone, "another text than without the hog")
+        budgets = [int(found) for found in re.findall(r"governor budget_bytes=(\d+)", log)]
+        need(budgets and min(budgets) < LIMIT - HOG_BYTES, f"budgets fell to {budgets}")
+        print(f"  the hog took {HOG_BYTES / MIB:.0f} of {LIMIT / MIB:.0f} MiB, the budget fell to "
+              f"{min(budgets) / MIB:.0f}")
+
 
 def run_all(tests):
     passed = failed = skipped = 0
     for name in ("budget_without_cgroup", "budget_of_everything", "too_small_is_refused",
-                 "budget_in_cgroup", "budget_in_cgroup_buffered", "auto_in_cgroup"):
+                 "budget_in_cgroup", "budget_in_cgroup_buffered", "auto_in_cgroup",
+                 "hog_in_cgroup"):
         print(name, flush=True)
         if "in_cgroup" in name and not tests.group:
             print(f"SKIP {name}: no memory cgroup can be made here ({tests.reason})")
