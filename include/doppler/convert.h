@@ -19,7 +19,7 @@ extern "C" {
 typedef bool (*dp_convert_progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
 
 typedef struct dp_convert_how {
-    /* Of matrices: "f32", "f16", "bf16", or "auto" (NULL too): as they are published, FP8
+    /* Of matrices: "f32", "f16", "bf16", "q8_0", or "auto" (NULL too): as they are published, FP8
      * as BF16. Vectors and routers become F32; MXFP4 stays MXFP4, bit for bit. */
     const char *type;
     const char *name;             /* general.name; NULL: the directory's own */

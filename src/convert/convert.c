@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "convert/convert_tensor.h"
 #include "convert/convert_tokenizer.h"
+#include "kernel/kernel.h"
 
 #define GGUF_VERSION         3
 #define GGUF_ALIGNMENT       32
@@ -36,7 +37,7 @@ static const struct {
     uint32_t file_type;
 } types[] = {
     { "auto", DP_DTYPE_END, 0 }, { "f32", DP_F32, 0 },   { "f16", DP_F16, 1 },
-    { "bf16", DP_BF16, 32 },     { NULL, DP_MXFP4, 38 },
+    { "bf16", DP_BF16, 32 },     { "q8_0", DP_Q8_0, 7 }, { NULL, DP_MXFP4, 38 },
 };
 
 static dp_status read_how(struct conversion *c)
@@ -48,8 +49,8 @@ static dp_status read_how(struct conversion *c)
             c->wanted = types[i].type;
             return DP_OK;
         }
-    return dp_fail(c->err, DP_E_INVALID, "convert: no type \"%s\"; there are auto, f32, f16, bf16",
-                   name);
+    return dp_fail(c->err, DP_E_INVALID,
+                   "convert: no type \"%s\"; there are auto, f32, f16, bf16, q8_0", name);
 }
 
 /* ---- the directory ---- */
@@ -164,7 +165,12 @@ static dp_status declare(struct conversion *c)
 static dp_status move_all(struct conversion *c)
 {
     dp_mover mover = {
-        .dir = c->tensors, .config = c->config, .plan = c->plan, .out = c->out, .err = c->err
+        .dir = c->tensors,
+        .config = c->config,
+        .plan = c->plan,
+        .out = c->out,
+        .kernels = dp_kernels_find(NULL),
+        .err = c->err,
     };
     uint64_t done = 0, total = 0;
     dp_status st = DP_OK;

@@ -369,6 +369,8 @@ static dp_status plan_row(struct planner *p, const dp_name_row *row, uint32_t la
         return st;
     if (is_kept_f32(t))
         t->type = DP_F32;
+    else if (t->type == DP_Q8_0 && t->columns % DP_QK) /* rows that are no whole blocks */
+        own_type(p->plan->sources[t->source_first].data->info->type, &t->type);
     t->ne[0] = t->unit == DP_UNIT_MXFP4 ? t->columns * BLOCK_VALUES : t->columns;
     t->ne[1] = t->rows;
     t->ne[2] = t->slices;

@@ -61,7 +61,7 @@ typedef struct dp_plan {
 } dp_plan;
 
 /* wanted: the type of matrices, DP_DTYPE_END for that of the directory (FP8
- * becomes BF16). Vectors, routers and biases are F32, MXFP4 stays what it is.
+ * becomes BF16), which rows that are no whole blocks of Q8_0 keep. Vectors, routers and biases are F32, MXFP4 stays what it is.
  * DP_E_NOTFOUND names what is missing, DP_E_CORRUPT a shape that is not the
  * configuration's, DP_E_UNSUPPORTED a type that is not converted or a tensor that
  * the family has no place for. Owned: dp_plan_close. */

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "base/status.h"
-#include "kernel/kernel.h"
+#include "kernel/quantize.h"
 
 #define BLOCK_IN  16 /* bytes of an MXFP4 block without its scale */
 #define BLOCK_OUT 17
@@ -253,24 +253,43 @@ static dp_status pack_f16(dp_mover *m, const dp_plan_tensor *t, uint16_t *out, c
     return DP_OK;
 }
 
+static dp_status pack_q8_0(dp_mover *m, const dp_plan_tensor *t, uint8_t *out, const float *x,
+                           uint64_t rows, uint64_t row_bytes)
+{
+    size_t columns = (size_t)t->columns, bad;
+
+    for (uint64_t row = 0; row < rows; row++, x += columns, out += row_bytes) {
+        bad = dp_quantize_check(x, columns, dp_quantize_max(DP_Q8_0));
+        if (bad < columns)
+            return dp_fail(m->err, DP_E_LIMIT, "tensor '%s': %g is no value for Q8_0", t->name,
+                           (double)x[bad]);
+        dp_quantize_row(m->kernels, DP_Q8_0, out, x, columns);
+    }
+    return DP_OK;
+}
+
 static dp_status write_rows(dp_mover *m, const dp_plan_tensor *t, uint64_t rows,
                             const struct units *units)
 {
     uint64_t count = rows * t->columns;
     const float *x = (const float *)(const void *)units->bytes;
+    uint64_t row_bytes = 0;
     uint8_t *packed;
     dp_status st;
 
     if (!units->is_f32 || t->type == DP_F32)
         return dp_gguf_out_write(m->out, units->bytes, (size_t)count * units->size, m->err);
-    st = take_buffer(m, DP_MOVE_PACKED, count * sizeof(uint16_t), &packed);
+    dp_dtype_row_bytes(t->type, t->columns, &row_bytes);
+    st = take_buffer(m, DP_MOVE_PACKED, rows * row_bytes, &packed);
     if (st)
         return st;
+    if (t->type == DP_Q8_0)
+        st = pack_q8_0(m, t, packed, x, rows, row_bytes);
     if (t->type == DP_F16)
         st = pack_f16(m, t, (uint16_t *)(void *)packed, x, count);
     for (uint64_t i = 0; i < count && t->type == DP_BF16; i++)
         ((uint16_t *)(void *)packed)[i] = bf16_from_f32(x[i]);
-    return st ? st : dp_gguf_out_write(m->out, packed, (size_t)count * 2, m->err);
+    return st ? st : dp_gguf_out_write(m->out, packed, (size_t)(rows * row_bytes), m->err);
 }
 
 /* ---- a tensor ---- */

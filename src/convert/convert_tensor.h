@@ -7,7 +7,8 @@
  *
  * Values   Equal types are copied bit for bit, MXFP4 blocks only move their halves.
  *          Everything else goes through f32: F16, BF16 and F32 exactly into it, FP8
- *          times its scale with one rounding; out of it to the nearest, ties to even.
+ *          times its scale with one rounding; out of it to the nearest, ties to even, and
+ *          to Q8_0 as kernel/quantize.h says.
  *
  * Threads  One at a time.
  */
@@ -26,6 +27,7 @@ typedef struct dp_mover {
     const dp_hf_config *config;
     const dp_plan *plan;
     dp_gguf_out *out;
+    const struct dp_kernels *kernels;  /* any table: all give the same bytes */
     uint8_t *buffers[DP_MOVE_BUFFERS]; /* grown when needed */
     size_t sizes[DP_MOVE_BUFFERS];
     dp_error *err;
@@ -34,7 +36,7 @@ typedef struct dp_mover {
 void dp_mover_deinit(dp_mover *m); /* the buffers */
 
 /* Writes the tensor, which is the current one of the output. DP_E_IO, DP_E_NOMEM,
- * DP_E_CORRUPT, DP_E_LIMIT: a value too large for F16, a slice too large to turn. */
+ * DP_E_CORRUPT, DP_E_LIMIT: a value too large for the type, a slice too large to turn. */
 dp_status dp_move_tensor(dp_mover *m, const dp_plan_tensor *t);
 
 /* ---- formats ---- */

@@ -219,6 +219,49 @@ def test_types(scratch):
             check(t.data == wanted, f"{kind}: {name}")
 
 
+def q8_0(values):
+    """Blocks of 32: an f16 of the largest magnitude / 127, then whole steps of it."""
+    out = b""
+    for at in range(0, len(values), 32):
+        block = values[at:at + 32]
+        d = f32(max(map(abs, block)) / 127)
+        inverse = f32(1 / d) if d else 0
+        steps = [f32(x * inverse) for x in block]
+        out += struct.pack("<e", d) + bytes(
+            int(math.copysign(math.floor(abs(x) + 0.5), x)) & 255 for x in steps)
+    return out
+
+
+def test_q8_0(scratch):
+    g = hf.Gguf(ORACLE / "llama/llama-f32.gguf")
+    out = hf.Gguf(convert(scratch / "llama", "--type", "q8_0"))
+    check(out.keys["general.file_type"] == 7, "file type")
+    for name, t in out.tensors.items():
+        source = g.tensors[name]
+        values = struct.unpack(f"<{len(source.data) // 4}f", source.data)
+        check(t.data == (q8_0(values) if len(t.dims) > 1 else source.data), f"q8_0: {name}")
+    run("quantize", ORACLE / "llama/llama-f32.gguf", scratch / "quantized.gguf", "q8_0")
+    check_tensors("q8_0 by quantize", out, hf.Gguf(scratch / "quantized.gguf"))
+
+
+def test_qwen3(scratch):
+    """The dense family has no trained model: names, norms over heads, and rows as they were."""
+    config, tensors = small_llama()
+    config.update(architectures=["Qwen3ForCausalLM"], use_sliding_window=False, head_dim=8)
+    for norm in ("q_norm", "k_norm"):
+        tensors[f"model.layers.0.self_attn.{norm}.weight"] = ("F16", [8], bytes(range(16)))
+    folder = scratch / "qwen3"
+    write_folder(folder, config, tensors, 1, spm_tokenizer())
+    out = hf.Gguf(convert(folder))
+    check(out.keys["qwen3.attention.key_length"] == 8, "key_length")
+    for ours, theirs in (("attn_q", "self_attn.q_proj"), ("attn_k", "self_attn.k_proj"),
+                         ("ffn_down", "mlp.down_proj")):
+        check(out.tensors[f"blk.0.{ours}.weight"].data == tensors[
+            f"model.layers.0.{theirs}.weight"][2], ours)
+    norm = out.tensors["blk.0.attn_k_norm.weight"]
+    check(struct.unpack("<8f", norm.data) == struct.unpack("<8e", bytes(range(16))), "norm")
+
+
 def e4m3(code):
     exponent, fraction = code >> 3 & 15, code & 7
     x = math.ldexp(8 + fraction, exponent - 10) if exponent else math.ldexp(fraction, -9)
@@ -580,7 +623,7 @@ def test_large(scratch):
 
 
 def main():
-    tests = [test_large, test_golden, test_mxfp4, test_types, test_fp8, test_deepseek_v2, test_bpe_ids, test_spm,
+    tests = [test_large, test_golden, test_mxfp4, test_types, test_q8_0, test_qwen3, test_fp8, test_deepseek_v2, test_bpe_ids, test_spm,
              test_special_tokens, test_refused_configs, test_refused_tensors, test_refused_shards,
              test_refused_tokenizers, test_directory_is_no_model]
     with tempfile.TemporaryDirectory(prefix="doppler-convert-") as folder:

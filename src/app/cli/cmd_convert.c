@@ -36,7 +36,7 @@ static int convert_main(const dp_args *args)
 }
 
 static const dp_option options[] = {
-    { "type", "", DP_OPTION_CHOICE, "", 0, 0, "auto", "auto|f32|f16|bf16",
+    { "type", "", DP_OPTION_CHOICE, "", 0, 0, "auto", "auto|f32|f16|bf16|q8_0",
       "type of matrices; auto: as they are published, FP8 as BF16" },
     { "name", "", DP_OPTION_TEXT, "TEXT", 0, 0, NULL, NULL,
       "name of the model in the file; the directory's own by default" },
