@@ -95,6 +95,13 @@ typedef struct dp_kv_layer {
     uint64_t offset;      /* ... and where this layer's part begins in it */
 } dp_kv_layer;
 
+/* Keys [first, first + count) of a layer with one key/value head, as floats; of one block. */
+typedef struct dp_op_kv_load {
+    float *out; /* [count][key_dim] */
+    dp_kv_layer kv;
+    uint32_t first, count, key_dim;
+} dp_op_kv_load;
+
 typedef struct dp_op_kv_store {
     const float *k, *v; /* [tokens][kv_heads * key_dim], [tokens][kv_heads * value_dim] */
     size_t k_stride, v_stride;
@@ -120,6 +127,31 @@ typedef struct dp_op_attention {
     const uint32_t *position;
     bool value_in_key;
 } dp_op_attention;
+
+/* A block of keys and values of `heads` heads, positions from `first` on, joins the
+ * running softmax of each token that sees some of it: what dp_op_attention does block by
+ * block, for blocks that do not stay. Before the first block max is -INFINITY. */
+typedef struct dp_op_attend_block {
+    const float *q; /* [tokens][heads * key_dim] */
+    size_t q_stride;
+    float *out; /* [tokens][heads * value_dim]: sums, and after is_last the result */
+    size_t out_stride;
+    float *max, *sum;     /* [tokens][heads] */
+    const uint8_t *block; /* as dp_kv_layer's */
+    uint32_t first;
+    bool is_last; /* no token sees a later one */
+    uint32_t tokens, heads, key_dim, value_dim;
+    float scale;
+    const uint32_t *position; /* [tokens], ascending */
+} dp_op_attend_block;
+
+/* out [heads][w.k][rows] = the matrix of each head, turned round, as floats: rows
+ * [h * rows, + rows) of w. */
+typedef struct dp_op_turn_heads {
+    float *out;
+    dp_mat w;
+    uint32_t heads, rows;
+} dp_op_turn_heads;
 
 /* What an expert's score is, made from its router logit z. */
 typedef enum dp_route_gate {
@@ -186,7 +218,10 @@ typedef struct dp_device_ops {
     void (*matmul_heads)(dp_device *d, const dp_op_matmul_heads *op);
     void (*rope)(dp_device *d, const dp_op_rope *op);
     void (*kv_store)(dp_device *d, const dp_op_kv_store *op);
+    void (*kv_load)(dp_device *d, const dp_op_kv_load *op);
     void (*attention)(dp_device *d, const dp_op_attention *op);
+    void (*attend_block)(dp_device *d, const dp_op_attend_block *op);
+    void (*turn_heads)(dp_device *d, const dp_op_turn_heads *op);
     void (*route)(dp_device *d, const dp_op_route *op);
     void (*swiglu)(dp_device *d, float *out, const float *gate, const float *up, size_t n);
     /* Gate at most `limit`, up within +-limit: out = gate sigmoid(alpha gate) (up + 1). */

@@ -43,6 +43,13 @@ static const dp_option table[] = {
                                "auto|on|off",
                                "round the range of positions' speeds that YaRN blends to whole "
                                "pairs: auto does as the model's authors do, on as llama.cpp does" },
+    [DP_OPT_MLA_PREFILL] = { "mla-prefill", "compute", DP_OPTION_CHOICE, "", 0, 0, "absorbed",
+                             "absorbed|expanded",
+                             "how long prompts of DeepSeek attend: to what is kept (absorbed), or "
+                             "to "
+                             "keys and values made from it (expanded): faster from about 1000 "
+                             "tokens, "
+                             "but logits then depend on how a prompt is cut into passes" },
     [DP_OPT_TEMP] = { "temp", "sampling", DP_OPTION_REAL, "", 0, 100, "0.8", NULL,
                       "temperature; 0 always takes the most probable token" },
     [DP_OPT_TOP_K] = { "top-k", "sampling", DP_OPTION_COUNT, "N", 0, 16777216, "40", NULL,

@@ -22,6 +22,7 @@ typedef enum dp_option_id {
     DP_OPT_BATCH,
     DP_OPT_KERNELS,
     DP_OPT_YARN_ROUNDING,
+    DP_OPT_MLA_PREFILL,
     DP_OPT_TEMP,
     DP_OPT_TOP_K,
     DP_OPT_TOP_P,

@@ -100,8 +100,9 @@ static void check_attend(const dp_kernels *t, uint32_t heads, uint32_t key_dim, 
 
         fill_half(keys, (size_t)DP_KV_BLOCK * key_dim, 2.0f);
         fill_half(values, (size_t)DP_KV_BLOCK * value_dim, 1.0f);
-        for (uint32_t i = 0; i < heads * DIM_MAX; i++)
-            q[0][i] = i % 9 ? random_float(2.0f) : -0.0f;
+        for (uint32_t h = 0; h < heads; h++)
+            for (uint32_t i = 0; i < key_dim; i++)
+                q[h][i] = (h + i) % 9 ? random_float(2.0f) : -0.0f;
         run_both(t, got, want, &a);
         for (uint32_t h = 0; block == 2 && h < heads; h++) {
             t->attend_finish(&got[h].state, got[h].out, value_dim, has_sink ? &sink : NULL);

@@ -177,7 +177,7 @@ static void enter(dp_step *step, const dp_mla_weights *w, uint32_t heads, uint32
 
 /* YaRN's magnitude, which a longer context asks for, is squared here and not in the
  * rotation: so it reaches the part of a query that is not rotated as well. */
-static float softmax_scale(const dp_hparams *hp)
+float dp_mla_scale(const dp_hparams *hp)
 {
     double mscale = 1;
 
@@ -199,7 +199,7 @@ static void attend(dp_step *step, const dp_layer *w, uint32_t heads, uint32_t fi
         .kv_heads = 1,
         .key_dim = hp->key_dim,
         .value_dim = hp->value_dim,
-        .scale = softmax_scale(hp),
+        .scale = dp_mla_scale(hp),
         .window = w->window,
         .kv = step->kv + first,
         .position = step->position + first,
@@ -234,6 +234,28 @@ static void leave(dp_step *step, const dp_mla_weights *w, uint32_t heads, uint32
     step->device->ops->matmul_heads(step->device, &op);
 }
 
+static void absorb(dp_step *step, const dp_layer *w, uint32_t heads, uint32_t first, uint32_t count,
+                   const dp_lease *lease)
+{
+    for (uint32_t end = first + count; first < end; first += DP_MLA_TOKENS) {
+        uint32_t few = DP_MIN(end - first, (uint32_t)DP_MLA_TOKENS);
+        enter(step, &w->mla, heads, first, few, lease);
+        attend(step, w, heads, first, few);
+        leave(step, &w->mla, heads, first, few, lease);
+    }
+}
+
+/* Tokens of one sequence that follow each other from `first` on. */
+static uint32_t run_length(const dp_step *step, uint32_t first)
+{
+    uint32_t count = 1;
+
+    while (first + count < step->count &&
+           step->tokens[first + count].seq == step->tokens[first].seq)
+        count++;
+    return count;
+}
+
 void dp_block_mla(dp_step *step, uint32_t layer, const dp_lease *lease)
 {
     const dp_model *m = step->model;
@@ -251,11 +273,13 @@ void dp_block_mla(dp_step *step, uint32_t layer, const dp_lease *lease)
     rotate(step, step->q, heads, m->hp.key_dim_mla);
     rotate(step, step->k, 1, m->hp.rope_dim);
     store(step, layer);
-    for (uint32_t first = 0; first < step->count; first += DP_MLA_TOKENS) {
-        uint32_t count = DP_MIN(step->count - first, (uint32_t)DP_MLA_TOKENS);
-        enter(step, &w->mla, heads, first, count, lease);
-        attend(step, w, heads, first, count);
-        leave(step, &w->mla, heads, first, count, lease);
+    for (uint32_t first = 0, count; first < step->count; first += count) {
+        bool expands = step->config.expands_latents && w->window == 0;
+        count = expands ? run_length(step, first) : step->count;
+        if (expands && count >= DP_MLA_EXPAND_MIN)
+            dp_mla_expand(step, layer, first, count, lease);
+        else
+            absorb(step, w, heads, first, count, lease);
     }
     step->device->ops->matmul(step->device, &output);
     step->device->ops->add(step->device, step->x, step->h, (size_t)step->count * m->hp.embed_dim);

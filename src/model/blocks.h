@@ -41,6 +41,15 @@ struct dp_step {
     float *q_latent;     /* [DP_MLA_TOKENS][heads * key_dim] */
     float *mixed_latent; /* [DP_MLA_TOKENS][heads * value_dim] */
 
+    /* and expanded: a block of it */
+    float *turned_k;   /* [heads][nope][kv_lora] */
+    float *latents;    /* [DP_KV_BLOCK_TOKENS][key_dim] */
+    float *made_k;     /* [DP_KV_BLOCK_TOKENS][heads * query_dim] */
+    float *made_v;     /* [DP_KV_BLOCK_TOKENS][heads * mixed_dim] */
+    uint8_t *made;     /* both as a block of keys and values */
+    float *attend_max; /* [T][heads] */
+    float *attend_sum;
+
     /* mixtures: token t's r-th expert is slot t * used + r */
     float *router;          /* [T][experts] */
     uint32_t *expert_ids;   /* [T][used] */
@@ -71,6 +80,12 @@ void dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease);
 /* The same with one latent for the keys and values of all heads (block_mla.c). */
 #define DP_MLA_TOKENS 64 /* in the latent's space at once: its queries are wide */
 void dp_block_mla(dp_step *step, uint32_t layer, const dp_lease *lease);
+/* Attention of tokens [first, first + count), of one sequence, in its other form: mixed from
+ * q, once latents are stored. */
+#define DP_MLA_EXPAND_MIN 192 /* tokens: for fewer, making keys costs more than it saves */
+void dp_mla_expand(dp_step *step, uint32_t layer, uint32_t first, uint32_t count,
+                   const dp_lease *lease);
+float dp_mla_scale(const dp_hparams *hp); /* of the softmax */
 /* Binds its weights to the page opened last. */
 void dp_bind_mla(dp_model *m, dp_binder *b, uint32_t layer);
 

@@ -15,7 +15,7 @@
 
 struct shapes {
     uint64_t dim, q, k, v, mixed, ff, experts, used, pairs, vocab, page_scratch;
-    uint64_t q_low, q_latent, mixed_latent; /* 0 without latent attention */
+    uint64_t heads, q_low, q_latent, mixed_latent; /* the last three 0 without latents */
 };
 
 static struct shapes shapes_of(const dp_model *m)
@@ -31,6 +31,7 @@ static struct shapes shapes_of(const dp_model *m)
     };
 
     for (uint32_t l = 0; l < hp->layer_count; l++) {
+        s.heads = DP_MAX(s.heads, (uint64_t)hp->head_count[l]);
         s.q = DP_MAX(s.q, (uint64_t)hp->head_count[l] * dp_hparams_query_dim(hp));
         s.mixed = DP_MAX(s.mixed, (uint64_t)hp->head_count[l] * dp_hparams_mixed_dim(hp));
         s.k = DP_MAX(s.k, (uint64_t)hp->kv_head_count[l] * hp->key_dim);
@@ -61,6 +62,21 @@ static void *take(struct layout *at, uint64_t count, size_t size)
     return here;
 }
 
+static void lay_out_expanded(dp_step *s, struct layout *at, const dp_model *m, uint64_t t,
+                             uint64_t heads)
+{
+    const dp_hparams *hp = &m->hp;
+    uint64_t key = hp->key_dim_mla, value = hp->value_dim_mla, block = DP_KV_BLOCK_TOKENS;
+
+    s->turned_k = take(at, heads * (key - hp->rope_dim) * hp->kv_lora_rank, sizeof *s->turned_k);
+    s->latents = take(at, block * hp->key_dim, sizeof *s->latents);
+    s->made_k = take(at, block * heads * key, sizeof *s->made_k);
+    s->made_v = take(at, block * heads * value, sizeof *s->made_v);
+    s->made = take(at, block * heads * (key + value), sizeof(uint16_t));
+    s->attend_max = take(at, t * heads, sizeof *s->attend_max);
+    s->attend_sum = take(at, t * heads, sizeof *s->attend_sum);
+}
+
 static void lay_out(dp_step *s, struct layout *at, const dp_model *m, const dp_step_config *config)
 {
     struct shapes n = shapes_of(m);
@@ -81,6 +97,8 @@ static void lay_out(dp_step *s, struct layout *at, const dp_model *m, const dp_s
     s->q_low = take(at, t * n.q_low, sizeof *s->q_low);
     s->q_latent = take(at, few * n.q_latent, sizeof *s->q_latent);
     s->mixed_latent = take(at, few * n.mixed_latent, sizeof *s->mixed_latent);
+    if (config->expands_latents && m->hp.value_in_key)
+        lay_out_expanded(s, at, m, t, n.heads);
     s->router = take(at, t * n.experts, sizeof *s->router);
     s->expert_ids = take(at, t * n.used, sizeof *s->expert_ids);
     s->expert_weights = take(at, t * n.used, sizeof *s->expert_weights);

@@ -36,9 +36,11 @@ typedef struct dp_step dp_step;
 typedef struct dp_step_config {
     uint32_t batch_tokens;
     uint32_t logits_rows;
-    uint32_t ahead; /* of the always-used pages that are not pinned, this many load before
+    uint32_t ahead;       /* of the always-used pages that are not pinned, this many load before
                        they are used: there is room for one more. Dense models only: in
                        mixtures experts come between. At most DP_AHEAD_MAX */
+    bool expands_latents; /* many tokens of a sequence attend to keys and values made from the
+                             latents (block_mla_expanded.c): other roundings, less work */
 } dp_step_config;
 
 /* Bytes dp_step_open takes for them. */

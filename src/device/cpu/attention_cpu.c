@@ -139,3 +139,94 @@ void dp_cpu_kv_store(dp_device *d, const dp_op_kv_store *op)
         for (uint32_t h = 0; h < op->kv_heads; h++)
             store_head(kernels, op, t, h);
 }
+
+void dp_cpu_kv_load(dp_device *d, const dp_op_kv_load *op)
+{
+    const uint8_t *block = op->kv.rows[op->first / DP_KV_BLOCK] + op->kv.offset;
+    const uint16_t *from = block_k(block, 0, op->key_dim);
+
+    DP_ASSERT(op->first % DP_KV_BLOCK + op->count <= DP_KV_BLOCK);
+    from += (size_t)(op->first % DP_KV_BLOCK) * op->key_dim;
+    dp_device_cpu_of(d)->kernels->f32_from_f16(op->out, from, (size_t)op->count * op->key_dim);
+}
+
+/* ---- a block that does not stay ---- */
+
+#define BLOCK_TOKENS 64 /* of an item: one head's keys and values serve them all */
+
+struct block_job {
+    dp_device_cpu *cpu;
+    const dp_op_attend_block *op;
+    uint32_t token_items;
+};
+
+/* How many keys of the block token t sees. */
+static uint32_t seen_keys(const dp_op_attend_block *op, uint32_t t)
+{
+    if (op->position[t] < op->first)
+        return 0;
+    return DP_MIN(op->position[t] + 1 - op->first, (uint32_t)DP_KV_BLOCK);
+}
+
+/* Tokens [t, t + count) of a head see as many keys: the kernel takes them as it takes
+ * heads that share a key/value head. */
+static void attend_tokens(const struct block_job *job, uint32_t head, uint32_t t, uint32_t count)
+{
+    const dp_op_attend_block *op = job->op;
+    dp_attend_state states[DP_CPU_HEADS];
+    const uint16_t *k = block_k(op->block, head, op->key_dim);
+    const uint16_t *v = block_v(op->block, op->heads, head, op->key_dim, op->value_dim);
+    dp_attend a = { .q = op->q + t * op->q_stride + (size_t)head * op->key_dim,
+                    .q_stride = op->q_stride,
+                    .k = k,
+                    .v = v,
+                    .key_dim = op->key_dim,
+                    .value_dim = op->value_dim,
+                    .v_stride = op->value_dim,
+                    .heads = count,
+                    .end = seen_keys(op, t),
+                    .scale = op->scale };
+
+    for (uint32_t i = 0; i < count; i++) {
+        size_t at = (size_t)(t + i) * op->heads + head;
+        float *acc = op->out + (t + i) * op->out_stride + (size_t)head * op->value_dim;
+        states[i] = (dp_attend_state){ op->max[at], op->sum[at], acc };
+    }
+    if (a.end)
+        job->cpu->kernels->attend(states, &a);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t at = (size_t)(t + i) * op->heads + head;
+        if (op->is_last)
+            job->cpu->kernels->attend_finish(&states[i], states[i].acc, op->value_dim, NULL);
+        op->max[at] = states[i].max;
+        op->sum[at] = states[i].sum;
+    }
+}
+
+static void attend_block_items(void *user, size_t begin, size_t end, uint32_t worker)
+{
+    const struct block_job *job = user;
+    const dp_op_attend_block *op = job->op;
+
+    (void)worker;
+    for (size_t i = begin; i < end; i++) {
+        uint32_t head = (uint32_t)(i / job->token_items), count;
+        uint32_t t = (uint32_t)(i % job->token_items) * BLOCK_TOKENS;
+        uint32_t token_end = DP_MIN(t + BLOCK_TOKENS, op->tokens);
+        for (; t < token_end; t += count) {
+            for (count = 1; count < DP_CPU_HEADS && t + count < token_end &&
+                            seen_keys(op, t + count) == seen_keys(op, t);)
+                count++;
+            attend_tokens(job, head, t, count);
+        }
+    }
+}
+
+void dp_cpu_attend_block(dp_device *d, const dp_op_attend_block *op)
+{
+    dp_device_cpu *cpu = dp_device_cpu_of(d);
+    struct block_job job = { cpu, op, (op->tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS };
+    size_t items = (size_t)job.token_items * op->heads;
+
+    dp_pool_run(cpu->pool, items, dp_cpu_grain(cpu, items, 1), attend_block_items, &job);
+}

@@ -43,7 +43,10 @@ void dp_cpu_rmsnorm(dp_device *d, float *out, const float *x, const float *gain,
                     uint32_t n, float eps);
 void dp_cpu_rope(dp_device *d, const dp_op_rope *op);
 void dp_cpu_kv_store(dp_device *d, const dp_op_kv_store *op);
+void dp_cpu_kv_load(dp_device *d, const dp_op_kv_load *op);
 void dp_cpu_attention(dp_device *d, const dp_op_attention *op);
+void dp_cpu_attend_block(dp_device *d, const dp_op_attend_block *op);
+void dp_cpu_turn_heads(dp_device *d, const dp_op_turn_heads *op);
 void dp_cpu_route(dp_device *d, const dp_op_route *op);
 void dp_cpu_swiglu(dp_device *d, float *out, const float *gate, const float *up, size_t n);
 void dp_cpu_swiglu_clamped(dp_device *d, float *out, const float *gate, const float *up, size_t n,

@@ -115,3 +115,37 @@ void dp_cpu_matmul_heads(dp_device *d, const dp_op_matmul_heads *op)
     items = (size_t)job.token_items * op->heads;
     dp_pool_run(cpu->pool, items, dp_cpu_grain(cpu, items, 1), multiply_items, &job);
 }
+
+struct turn_job {
+    dp_device_cpu *cpu;
+    const dp_op_turn_heads *op;
+};
+
+static void turn_items(void *user, size_t begin, size_t end, uint32_t worker)
+{
+    const struct turn_job *job = user;
+    const dp_op_turn_heads *op = job->op;
+    float *row = (float *)(job->cpu->scratch + worker * job->cpu->thread_bytes);
+
+    for (size_t h = begin; h < end; h++) {
+        float *to = op->out + h * op->w.k * op->rows;
+        for (uint32_t r = 0; r < op->rows; r++) {
+            const uint8_t *from =
+                (const uint8_t *)op->w.bytes + (h * op->rows + r) * op->w.row_bytes;
+            bool known = dp_dequantize_row(op->w.dtype, row, from, op->w.k);
+            DP_ASSERT(known);
+            (void)known;
+            for (uint32_t i = 0; i < op->w.k; i++)
+                to[(size_t)i * op->rows + r] = row[i];
+        }
+    }
+}
+
+void dp_cpu_turn_heads(dp_device *d, const dp_op_turn_heads *op)
+{
+    dp_device_cpu *cpu = dp_device_cpu_of(d);
+    struct turn_job job = { cpu, op };
+
+    DP_CHECK(op->w.k <= cpu->limits.head_k);
+    dp_pool_run(cpu->pool, op->heads, dp_cpu_grain(cpu, op->heads, 1), turn_items, &job);
+}

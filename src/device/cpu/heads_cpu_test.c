@@ -287,6 +287,96 @@ static void values_are_the_first_of_keys(void **unused)
     d->ops->close(d);
 }
 
+/* ---- a block at a time ---- */
+
+#define OWN 24 /* a head's own keys, and values */
+
+struct own_block {
+    uint16_t k[HEADS][DP_KV_BLOCK_TOKENS][OWN], v[HEADS][DP_KV_BLOCK_TOKENS][OWN];
+};
+
+/* Attention over keys and values of every head, all blocks at once and one by one. */
+static void blocks_join_as_attention_does(void **unused)
+{
+    static struct own_block blocks[POSITIONS / DP_KV_BLOCK_TOKENS + 1];
+    static float whole[TOKENS][HEADS][OWN], parts[TOKENS][HEADS][OWN];
+    static float max[TOKENS][HEADS], sum[TOKENS][HEADS];
+    uint8_t *rows[DP_ARRAY_LEN(blocks)];
+    uint32_t position[TOKENS];
+    dp_kv_layer kv[TOKENS];
+    dp_op_attention op = { q[0][0], HEADS * KEY, whole[0][0], HEADS * OWN, TOKENS,
+                           HEADS,   HEADS,       OWN,         OWN,         0.2f,
+                           0,       NULL,        kv,          position,    false };
+    dp_op_attend_block one = { .q = q[0][0],
+                               .q_stride = HEADS * KEY,
+                               .out = parts[0][0],
+                               .out_stride = HEADS * OWN,
+                               .max = max[0],
+                               .sum = sum[0],
+                               .tokens = TOKENS,
+                               .heads = HEADS,
+                               .key_dim = OWN,
+                               .value_dim = OWN,
+                               .scale = 0.2f,
+                               .position = position };
+    uint16_t *half = (uint16_t *)blocks;
+    dp_rng rng;
+
+    dp_rng_init(&rng, 23);
+    for (size_t i = 0; i < sizeof blocks / 2; i++)
+        half[i] = dp_f16_from_f32(dp_rng_normal(&rng));
+    for (size_t b = 0; b < DP_ARRAY_LEN(blocks); b++)
+        rows[b] = (uint8_t *)&blocks[b];
+    for (uint32_t t = 0; t < TOKENS; t++) {
+        kv[t] = (dp_kv_layer){ rows, 0 };
+        position[t] = POSITIONS - TOKENS + t;
+    }
+    for (size_t k = 0; dp_kernels_all[k]; k++) {
+        dp_device *d;
+
+        if (!dp_kernels_all[k]->usable())
+            continue;
+        d = open_device(dp_kernels_all[k]->name, 2);
+        for (uint32_t t = 0; t < TOKENS; t++)
+            for (uint32_t h = 0; h < HEADS; h++)
+                max[t][h] = -INFINITY;
+        d->ops->attention(d, &op);
+        for (one.first = 0; one.first < POSITIONS; one.first += DP_KV_BLOCK_TOKENS) {
+            one.block = rows[one.first / DP_KV_BLOCK_TOKENS];
+            one.is_last = one.first + DP_KV_BLOCK_TOKENS >= POSITIONS;
+            d->ops->attend_block(d, &one);
+        }
+        CHECK(memcmp(whole, parts, sizeof whole) == 0, "%s", d->name);
+        d->ops->close(d);
+    }
+}
+
+/* What was stored comes back, rounded; matrices come back turned round. */
+static void what_is_kept_is_read_back(void **unused)
+{
+    static struct kept kept;
+    static float back[8][KEY], turned[HEADS][LATENT][NOPE], w[NOPE * LATENT];
+    dp_device *d = open_device("auto", 2);
+    struct stack s = make_stack(DP_Q8_0, NOPE, 0, LATENT);
+    dp_op_kv_load load = { back[0], { 0 }, 40, 8, KEY };
+    dp_op_turn_heads turn = { turned[0][0], s.w, HEADS, NOPE };
+
+    store_all(d, &kept, &load.kv);
+    d->ops->kv_load(d, &load);
+    for (uint32_t j = 0; j < 8; j++)
+        for (uint32_t i = 0; i < KEY; i++)
+            CHECK(back[j][i] == (float)kept_value(40 + j, i), "key %u, %u", j, i);
+    d->ops->turn_heads(d, &turn);
+    for (uint32_t h = 0; h < HEADS; h++) {
+        read_head(&s, h, w);
+        for (uint32_t r = 0; r < NOPE; r++)
+            for (uint32_t i = 0; i < LATENT; i++)
+                CHECK(turned[h][i][r] == w[r * LATENT + i], "head %u, %u %u", h, r, i);
+    }
+    free(s.bytes);
+    d->ops->close(d);
+}
+
 /* ---- identity ---- */
 
 static void run_row(dp_device *d, size_t row, uint32_t first, uint32_t count, struct result *out)
@@ -336,6 +426,8 @@ int main(void)
         cmocka_unit_test(heads_are_products),
         cmocka_unit_test(transposed_floats_give_the_same_bits),
         cmocka_unit_test(values_are_the_first_of_keys),
+        cmocka_unit_test(blocks_join_as_attention_does),
+        cmocka_unit_test(what_is_kept_is_read_back),
         cmocka_unit_test(every_way_of_computing_gives_the_same_bits),
     };
 
