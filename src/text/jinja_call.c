@@ -23,6 +23,8 @@ dp_jvalue dp_jinja_call_row(dp_jrun *x, const dp_jcallable *row, dp_jvalue self,
     dp_jcall call = { .self = self, .all = args };
     size_t params = 0;
 
+    if (!dp_jinja_pay(x, args->named_count * sizeof *args->named))
+        return dp_jv_none();
     while (params < DP_JINJA_PARAMS && row->params[params])
         params++;
     if (args->count > params && !row->takes_any)
@@ -95,16 +97,6 @@ void dp_jinja_eval_args(dp_jrun *x, const dp_jnode *list, dp_jargs *out)
 
 /* ---- macros ---- */
 
-/* True when the macro's body says `name`: only then may it get more than it asks for. */
-static bool says(const dp_jnode *n, const dp_jstr *name)
-{
-    for (; n; n = n->next)
-        if ((n->kind == DP_JN_NAME && n->name == name) || says(n->a, name) || says(n->b, name) ||
-            says(n->c, name) || says(n->list, name) || says(n->body, name) || says(n->other, name))
-            return true;
-    return false;
-}
-
 static const dp_jvar *find_named(const dp_jargs *args, const dp_jstr *name)
 {
     for (size_t i = 0; i < args->named_count; i++)
@@ -136,17 +128,17 @@ static void bind_rest(dp_jrun *x, const dp_jmacro *macro, const dp_jargs *args, 
 
         if (is_param(n, arg->name))
             continue;
-        if (arg->name == jinja->caller && says(n->body, jinja->caller))
+        if (arg->name == jinja->caller && n->says_caller)
             dp_jinja_scope_set(x, x->scope, arg->name, arg->value);
         else
             dp_jinja_dict_set(x, named, dp_jv_str(arg->name), arg->value);
     }
-    if (says(n->body, jinja->varargs))
+    if (n->says_varargs)
         dp_jinja_scope_set(x, x->scope, jinja->varargs, dp_jv_list(DP_JV_TUPLE, more));
     else if (more->count > 0)
         dp_jinja_fail(x, DP_E_INVALID, "macro %.*s takes %zu arguments, not %zu",
                       (int)DP_MIN(n->name->size, 40), n->name->bytes, taken, args->count);
-    if (says(n->body, jinja->kwargs))
+    if (n->says_kwargs)
         dp_jinja_scope_set(x, x->scope, jinja->kwargs,
                            (dp_jvalue){ .kind = DP_JV_DICT, .d = named });
     else if (named->count > 0)
@@ -159,7 +151,8 @@ static void bind_macro(dp_jrun *x, const dp_jmacro *macro, const dp_jargs *args)
 {
     size_t taken = 0;
 
-    for (const dp_jnode *param = macro->node->list; param && !x->st; param = param->next) {
+    for (const dp_jnode *param = macro->node->list;
+         param && dp_jinja_pay(x, args->named_count * sizeof *args->named); param = param->next) {
         const dp_jvar *named = find_named(args, param->name);
         dp_jvalue value = dp_jv_undefined(param->name);
 

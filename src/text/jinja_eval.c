@@ -5,10 +5,12 @@ static dp_jvalue eval_name(dp_jrun *x, const dp_jstr *name)
 {
     const dp_jcallable *global;
 
-    for (const dp_jscope *scope = x->scope; scope; scope = scope->parent)
+    for (const dp_jscope *scope = x->scope; scope; scope = scope->parent) {
+        dp_jinja_pay(x, scope->count * sizeof *scope->list);
         for (size_t i = scope->count; i-- > 0;)
             if (scope->list[i].name == name)
                 return scope->list[i].value;
+    }
     global = dp_jinja_global_find((dp_str){ name->bytes, name->size });
     if (global)
         return (dp_jvalue){ .kind = DP_JV_FUNCTION, .function = global };

@@ -18,7 +18,7 @@ dp_jscope *dp_jinja_scope_push(dp_jrun *x, dp_jscope *parent)
 
 void dp_jinja_scope_set(dp_jrun *x, dp_jscope *scope, const dp_jstr *name, dp_jvalue v)
 {
-    if (x->st)
+    if (!dp_jinja_pay(x, scope->count * sizeof *scope->list))
         return;
     for (size_t i = 0; i < scope->count; i++)
         if (scope->list[i].name == name) {
@@ -117,7 +117,7 @@ static const dp_jlist *pick(dp_jrun *x, const dp_jnode *n, const dp_jlist *items
 /* Every round begins with a scope that holds `loop` and the targets, nothing else. */
 static void exec_rounds(dp_jrun *x, const dp_jnode *n, dp_jloop *loop)
 {
-    for (; loop->at < loop->items->count && !x->st; loop->at++) {
+    for (; loop->at < loop->items->count && dp_jinja_pay(x, 0); loop->at++) {
         x->scope->count = 0;
         dp_jinja_scope_set(x, x->scope, x->jinja->loop,
                            (dp_jvalue){ .kind = DP_JV_LOOP, .loop = loop });

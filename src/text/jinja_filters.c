@@ -76,19 +76,20 @@ static const dp_jstr *upper_first(dp_jrun *x, const dp_jstr *word)
  * character that is no letter, as Python's. */
 static dp_jvalue do_title(dp_jrun *x, const dp_jcall *c)
 {
-    const dp_jstr *s = input_text(x, c), *out = &dp_jinja_empty;
+    const dp_jstr *s = input_text(x, c);
     size_t begin = 0;
+    dp_prompt p;
 
+    dp_prompt_init(&p, DP_JINJA_MEMORY_MAX);
     for (size_t at = 1; at <= s->size && dp_jinja_pay(x, 0); at++) {
-        const dp_jstr *word;
-
         if (at < s->size && !begins_word((uint8_t)s->bytes[at - 1]))
             continue;
-        word = dp_jinja_str_part(x, s, begin, at);
-        out = dp_jinja_str_join(x, out, upper_first(x, word));
+        dp_jinja_put(x, &p, upper_first(x, dp_jinja_str_part(x, s, begin, at)));
         begin = at;
     }
-    return dp_jv_str(out);
+    s = dp_jinja_str_finish(x, &p, 0);
+    dp_prompt_deinit(&p);
+    return dp_jv_str(s);
 }
 
 static dp_jvalue do_replace(dp_jrun *x, const dp_jcall *c)

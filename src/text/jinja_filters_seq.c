@@ -71,7 +71,7 @@ static dp_jvalue pick_extreme(dp_jrun *x, const dp_jcall *c, int sign)
     bool is_sensitive = flag(x, c->arg[0]);
     dp_jvalue best = dp_jv_undefined(NULL), best_key = best;
 
-    for (size_t i = 0; i < items->count && !x->st; i++) {
+    for (size_t i = 0; i < items->count && dp_jinja_pay(x, 0); i++) {
         dp_jvalue key = without_case(x, looked_at(x, items->list[i], c->arg[1]), is_sensitive);
 
         if (i == 0 || sign * dp_jinja_order(x, key, best_key, "<") < 0) {
@@ -103,7 +103,7 @@ static dp_jvalue do_join(dp_jrun *x, const dp_jcall *c)
     dp_prompt p;
 
     dp_prompt_init(&p, DP_JINJA_MEMORY_MAX);
-    for (size_t i = 0; i < items->count && !x->st; i++) {
+    for (size_t i = 0; i < items->count && dp_jinja_pay(x, 0); i++) {
         if (i)
             dp_jinja_put(x, &p, between);
         dp_jinja_put_value(x, &p, looked_at(x, items->list[i], c->arg[1]));
@@ -118,7 +118,7 @@ static dp_jvalue do_sum(dp_jrun *x, const dp_jcall *c)
     const dp_jlist *items = dp_jinja_items(x, c->self);
     dp_jvalue sum = c->arg[1].kind == DP_JV_ABSENT ? dp_jv_int(0) : c->arg[1];
 
-    for (size_t i = 0; i < items->count && !x->st; i++)
+    for (size_t i = 0; i < items->count && dp_jinja_pay(x, 0); i++)
         sum = dp_jinja_binary(x, DP_JOP_ADD, sum, looked_at(x, items->list[i], c->arg[0]));
     return sum;
 }
@@ -359,7 +359,7 @@ static dp_jvalue choose(dp_jrun *x, const dp_jcall *c, bool by_attribute, bool k
         dp_jinja_fail(x, DP_E_INVALID, "selectattr and rejectattr need an attribute");
     else if (c->all->count > skipped)
         row = row_named(x, c->all->list[skipped], false);
-    for (size_t i = 0; i < items->count && !x->st; i++) {
+    for (size_t i = 0; i < items->count && dp_jinja_pay(x, 0); i++) {
         dp_jvalue v = items->list[i];
 
         if (by_attribute)

@@ -170,7 +170,10 @@ dp_jvalue dp_jinja_percent(dp_jrun *x, const dp_jstr *s, dp_jvalue args)
 static dp_jvalue field(dp_jrun *x, const dp_jargs *args, const dp_jstr *name, size_t *automatic)
 {
     size_t at = 0;
-    int number = name->size > 0 ? read_number(name, &at) : (int)(*automatic)++;
+    int number;
+
+    dp_jinja_pay(x, args->named_count * sizeof *args->named);
+    number = name->size > 0 ? read_number(name, &at) : (int)(*automatic)++;
 
     if (memchr(name->bytes, ':', name->size) || memchr(name->bytes, '!', name->size) ||
         memchr(name->bytes, '.', name->size) || memchr(name->bytes, '[', name->size))

@@ -186,6 +186,7 @@ typedef struct dp_jnode {
     struct dp_jnode *a, *b, *c;
     struct dp_jnode *list, *body, *other; /* first of a list linked by next */
     struct dp_jnode *next;
+    bool says_caller, says_varargs, says_kwargs; /* MACRO, CALLER: its body does */
 } dp_jnode;
 
 struct dp_jinja {

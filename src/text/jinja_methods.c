@@ -321,7 +321,7 @@ static void rsplit_by(dp_jrun *x, dp_jlist *l, const dp_jstr *s, const dp_jstr *
     size_t end = s->size;
 
     for (size_t at = s->size;
-         at >= by->size && (max < 0 || (int64_t)l->count < max) && dp_jinja_pay(x, 0);) {
+         at >= by->size && (max < 0 || (int64_t)l->count < max) && dp_jinja_pay(x, by->size);) {
         size_t begin = at - by->size;
 
         if (memcmp(s->bytes + begin, by->bytes, by->size)) {
@@ -454,7 +454,7 @@ static dp_jvalue do_join(dp_jrun *x, const dp_jcall *c)
     dp_prompt p;
 
     dp_prompt_init(&p, DP_JINJA_MEMORY_MAX);
-    for (size_t i = 0; i < items->count && !x->st; i++) {
+    for (size_t i = 0; i < items->count && dp_jinja_pay(x, 0); i++) {
         if (items->list[i].kind != DP_JV_STR)
             dp_jinja_fail(x, DP_E_INVALID, "str.join: entry %zu is %s", i,
                           dp_jinja_kind_name(items->list[i]));

@@ -219,6 +219,27 @@ static dp_jnode *parse_apart(dp_jparser *p, const char *end)
     return body;
 }
 
+/* True when the macro's body says `name`: only then may it get more than it asks for. */
+static bool says(const dp_jnode *n, const dp_jstr *name)
+{
+    for (; n; n = n->next)
+        if ((n->kind == DP_JN_NAME && n->name == name) || says(n->a, name) || says(n->b, name) ||
+            says(n->c, name) || says(n->list, name) || says(n->body, name) || says(n->other, name))
+            return true;
+    return false;
+}
+
+/* A macro with its body. */
+static dp_jnode *finish_macro(dp_jparser *p, dp_jnode *n)
+{
+    if (p->st)
+        return NULL;
+    n->says_caller = says(n->body, p->jinja->caller);
+    n->says_varargs = says(n->body, p->jinja->varargs);
+    n->says_kwargs = says(n->body, p->jinja->kwargs);
+    return dp_jinja_deepen(p, n);
+}
+
 static dp_jnode *parse_macro(dp_jparser *p)
 {
     dp_jnode *n = dp_jinja_node(p, DP_JN_MACRO);
@@ -228,7 +249,7 @@ static dp_jnode *parse_macro(dp_jparser *p)
     n->name = dp_jinja_expect_name(p);
     n->list = parse_params(p);
     n->body = parse_apart(p, "endmacro");
-    return dp_jinja_deepen(p, n);
+    return finish_macro(p, n);
 }
 
 static dp_jnode *parse_caller(dp_jparser *p)
@@ -244,7 +265,7 @@ static dp_jnode *parse_caller(dp_jparser *p)
     if (!p->st && n->a->kind != DP_JN_CALL)
         dp_jinja_parse_fail(p, DP_E_INVALID, n->line, "expected a call");
     n->body = parse_apart(p, "endcall");
-    return dp_jinja_deepen(p, n);
+    return finish_macro(p, n);
 }
 
 static dp_jnode *parse_filtered(dp_jparser *p)

@@ -188,7 +188,8 @@ const dp_jstr *dp_jinja_str_finish(dp_jrun *x, dp_prompt *p, size_t begin)
 
 static void put(dp_jrun *x, dp_prompt *p, const char *bytes, size_t size, bool is_trusted)
 {
-    dp_status st = x->st ? DP_OK : dp_prompt_add(p, (dp_str){ bytes, size }, is_trusted);
+    dp_status st =
+        !dp_jinja_pay(x, size) ? DP_OK : dp_prompt_add(p, (dp_str){ bytes, size }, is_trusted);
 
     if (st == DP_E_LIMIT)
         dp_jinja_fail(x, st, "more than %zu bytes of text", p->text.size_max);
@@ -200,7 +201,7 @@ void dp_jinja_put(dp_jrun *x, dp_prompt *p, const dp_jstr *s)
 {
     size_t at = 0;
 
-    for (size_t i = 0; i < run_count_of(s) && dp_jinja_pay(x, run_at(s, i).end - at); i++) {
+    for (size_t i = 0; i < run_count_of(s) && !x->st; i++) {
         put(x, p, s->bytes + at, run_at(s, i).end - at, run_at(s, i).is_trusted);
         at = run_at(s, i).end;
     }
@@ -294,9 +295,10 @@ size_t dp_jinja_str_find(dp_jrun *x, const dp_jstr *s, const dp_jstr *part, size
 
     if (part->size == 0)
         return from <= s->size ? from : SIZE_MAX;
-    if (from >= s->size || !dp_jinja_pay(x, s->size - from))
+    if (from >= s->size)
         return SIZE_MAX;
     found = memmem(s->bytes + from, s->size - from, part->bytes, part->size);
+    dp_jinja_pay(x, found ? (size_t)(found - s->bytes) - from : s->size - from);
     return found ? (size_t)(found - s->bytes) : SIZE_MAX;
 }
 

@@ -108,7 +108,8 @@ static size_t index_slot(dp_jrun *x, const dp_jdict *d, dp_jvalue key, uint64_t 
 {
     size_t at = hash & (d->index_size - 1);
 
-    while (d->index[at] && !is_key_equal(x, d->list[d->index[at] - 1].key, key))
+    while (d->index[at] && !is_key_equal(x, d->list[d->index[at] - 1].key, key) &&
+           dp_jinja_pay(x, 0))
         at = (at + 1) & (d->index_size - 1);
     return at;
 }
@@ -130,7 +131,7 @@ const dp_jpair *dp_jinja_dict_find(dp_jrun *x, const dp_jdict *d, dp_jvalue key)
 {
     uint64_t hash;
 
-    if (!dp_jinja_pay(x, 0) || !hash_key(key, &hash))
+    if (!dp_jinja_pay(x, key.kind == DP_JV_STR ? key.s->size : 0) || !hash_key(key, &hash))
         return NULL;
     return find(x, d, key, hash);
 }
@@ -177,7 +178,7 @@ void dp_jinja_dict_set(dp_jrun *x, dp_jdict *d, dp_jvalue key, dp_jvalue value)
     uint64_t hash = 0;
     dp_jpair *pair;
 
-    if (!dp_jinja_pay(x, 0))
+    if (!dp_jinja_pay(x, key.kind == DP_JV_STR ? key.s->size : 0))
         return;
     if (!hash_key(key, &hash)) {
         dp_jinja_fail(x, DP_E_INVALID, "a %s cannot be the key of a dict", dp_jinja_kind_name(key));
