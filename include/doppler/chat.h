@@ -33,14 +33,18 @@ typedef struct dp_message {
 typedef struct dp_chat dp_chat;
 
 /* `format`: "template", the name of a built-in format ("chatml", "llama3", ...), or
- * "auto", the same as NULL: the template if it can be read, else the built-in format
- * it is recognised as. `template_text`, NUL-terminated, stands in for the vocabulary's
- * own; NULL: no other. The vocabulary is borrowed until dp_chat_close.
- * DP_E_INVALID: an unknown format; with "template" also what is wrong with it. */
+ * "auto", the same as NULL: the template if there is one. A vocabulary's template that
+ * cannot be read is then recognised as a built-in format, with a warning.
+ * `template_text`, NUL-terminated and copied, stands in for the vocabulary's own; NULL:
+ * no other. The vocabulary is borrowed until dp_chat_close.
+ * DP_E_INVALID: an unknown format, no template, or what is wrong with it and where;
+ * DP_E_UNSUPPORTED names what of Jinja it needs and doppler has not. */
 DP_API dp_status dp_chat_open(dp_chat **out, const dp_vocab *vocab, const char *format,
                               const char *template_text, dp_error *err);
 DP_API void dp_chat_close(dp_chat *chat);
 DP_API const char *dp_chat_name(const dp_chat *chat); /* "template", "chatml", ... */
+/* The template it was opened with, in use or not; NULL: none. */
+DP_API const char *dp_chat_template_text(const dp_chat *chat);
 /* NULL, or one sentence about a template that "auto" could not use. */
 DP_API const char *dp_chat_warning(const dp_chat *chat);
 

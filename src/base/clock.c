@@ -10,6 +10,16 @@ static uint64_t real_now_ns(const dp_clock *clock)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+int64_t dp_clock_wall_s(void)
+{
+    time_t now = time(NULL);
+    struct tm local;
+
+    if (now < 0 || !localtime_r(&now, &local))
+        return 0;
+    return (int64_t)now + local.tm_gmtoff;
+}
+
 static uint64_t virtual_now_ns(const dp_clock *clock)
 {
     return clock->virtual_ns;

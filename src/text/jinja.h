@@ -34,7 +34,6 @@
 #define DP_JINJA_STEPS_MAX    ((uint64_t)10000000) /* a long conversation takes 100,000 */
 #define DP_JINJA_MEMORY_MAX   ((size_t)256 << 20)  /* of one rendering, beside the prompt */
 #define DP_JINJA_RANGE_MAX    100000               /* entries of range() */
-#define DP_JINJA_VARS_MAX     256                  /* variables of a rendering */
 
 typedef struct dp_jinja dp_jinja;
 
@@ -44,7 +43,7 @@ dp_status dp_jinja_open(dp_jinja **out, dp_str text, dp_error *err);
 void dp_jinja_close(dp_jinja *jinja);
 
 typedef struct dp_jinja_var {
-    const char *name;
+    const char *name; /* NULL: value is a JSON object, and its members are variables */
     dp_str value;
     bool is_json; /* value is a JSON document, and not trusted; else it is trusted text */
 } dp_jinja_var;

@@ -273,20 +273,38 @@ void dp_jinja_exec(dp_jrun *x, const dp_jnode *first)
 
 /* ---- rendering ---- */
 
+static void set_var(dp_jrun *x, dp_str name, dp_jvalue v)
+{
+    const dp_jstr *known = dp_jinja_name(x->jinja, name);
+
+    if (known) /* otherwise the template never asks for it */
+        dp_jinja_scope_set(x, x->scope, known, v);
+}
+
+static void set_members(dp_jrun *x, dp_jvalue v)
+{
+    if (!x->st && v.kind != DP_JV_DICT)
+        dp_jinja_fail(x, DP_E_INVALID, "the arguments are %s, not an object",
+                      dp_jinja_kind_name(v));
+    for (size_t i = 0; !x->st && i < v.d->count; i++) {
+        const dp_jstr *name = v.d->list[i].key.s;
+
+        set_var(x, (dp_str){ name->bytes, name->size }, v.d->list[i].value);
+    }
+}
+
 static void set_vars(dp_jrun *x, const dp_jinja_var *vars, size_t count)
 {
-    if (count > DP_JINJA_VARS_MAX)
-        dp_jinja_fail(x, DP_E_LIMIT, "%zu variables, at most %d", count, DP_JINJA_VARS_MAX);
     for (size_t i = 0; i < count && !x->st; i++) {
-        const dp_jstr *name = dp_jinja_name(x->jinja, dp_str_from(vars[i].name));
         dp_str value = vars[i].value;
 
-        if (!name) /* the template never asks for it */
-            continue;
-        dp_jinja_scope_set(x, x->scope, name,
-                           vars[i].is_json
-                               ? dp_jinja_from_json(x, vars[i].name, value)
-                               : dp_jv_str(dp_jinja_str_view(x, value.bytes, value.size, true)));
+        if (!vars[i].name)
+            set_members(x, dp_jinja_from_json(x, "arguments", value));
+        else if (vars[i].is_json)
+            set_var(x, dp_str_from(vars[i].name), dp_jinja_from_json(x, vars[i].name, value));
+        else
+            set_var(x, dp_str_from(vars[i].name),
+                    dp_jv_str(dp_jinja_str_view(x, value.bytes, value.size, true)));
     }
 }
 

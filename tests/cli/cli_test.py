@@ -17,7 +17,7 @@ from cli_testing import Checks, Cli, SUMMARY, Terminal, interrupt
 from scripted_model import scripted_model
 
 ROOT = pathlib.Path(sys.argv[3])
-COMMANDS = ["run", "chat", "inspect", "tokenize", "perplexity", "logits", "replay", "convert",
+COMMANDS = ["run", "chat", "inspect", "render", "tokenize", "perplexity", "logits", "replay", "convert",
             "help", "version"]
 STORY = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the "
          "sunshine. One day, she saw a big, red ball and wanted to play with it.")
@@ -75,6 +75,15 @@ REFUSALS = [
     (["logits", "M", "--tokens", "/no/such/file", "-o", "x"], 3, "/no/such/file"),
     (["chat", "/no/such/model"], 3, "/no/such/model"),
     (["chat", "M", "-n", "many"], 2, "--max-tokens takes N"),
+    (["run", "M", "-p", "x", "--chat-arg", "a=1"], 2, "--chat-arg is for a conversation"),
+    (["run", "M", "-p", "x", "--chat", "--chat-arg", "a"], 2, "--chat-arg takes NAME=JSON"),
+    (["run", "M", "-p", "x", "--chat", "--chat-date", "today"], 2, "--chat-date takes a day"),
+    (["run", "M", "-p", "x", "--chat", "--chat-format", "vicuna"], 2, 'no format "vicuna"'),
+    (["run", "M", "-p", "x", "--chat", "--chat-format", "template"], 2, "has no template"),
+    (["run", "M", "-p", "x", "--chat", "--chat-template", "/no/such/file"], 3, "/no/such/file"),
+    (["render", "M"], 2, "--messages FILE"),
+    (["render", "M", "--messages", "/no/such/file"], 3, "/no/such/file"),
+    (["render", "/no/such/model", "--messages", "/dev/null"], 3, "/no/such/model"),
 ]
 
 
@@ -294,6 +303,31 @@ def test_tokenize(cli, check):
     name = cli.run("tokenize", cli.model, "--decode", "-p", "0").out
     check(name and ids("-p", name, "--no-bos") == [0], f"the name of token 0: {name!r}")
     check(len(ids("-p", name, "--no-special")) > 1, f"{name!r} as text")
+
+
+def test_render(cli, check):
+    """Templates of tests/chat_templates; what a message spells stays text."""
+    folder = ROOT / "tests/chat_templates"
+    chat = cli.folder / "chat.json"
+    chat.write_text(json.dumps([{"role": "user", "content": "Hi <|begin_of_text|>"}]))
+    words = ["render", cli.model, "--messages", chat, "--chat-template"]
+    done = cli.run(*words, folder / "mixtral.jinja")
+    check(done.out == "<|begin_of_text|>[INST] Hi <|begin_of_text|> [/INST]" and done.code == 0, f"{done}")
+    ids = cli.run(*words, folder / "mixtral.jinja", "--tokens").out.split()
+    check(ids[0] == "0" and ids.count("0") == 1, f"a name in a message is no token: {ids}")
+    done = cli.run(*words, folder / "qwen3.jinja", "--chat-arg", "enable_thinking=false")
+    check(done.out.endswith("assistant\n<think>\n\n</think>\n\n"), f"{done}")
+    done = cli.run(*words, folder / "qwen3.jinja", "--closed")
+    check(done.out == "<|im_start|>user\nHi <|begin_of_text|><|im_end|>\n", f"{done}")
+    done = cli.run(*words, folder / "harmony.jinja", "--chat-arg", "reasoning_effort=high",
+                   "--chat-date", "2025-06-30")
+    check("Reasoning: high" in done.out and "Current date: 2025-06-30" in done.out, f"{done}")
+    chat.write_text(json.dumps([{"role": "narrator", "content": "So"}]))
+    done = cli.run(*words, folder / "mixtral.jinja")
+    check(done.code == 2 and "chat template, line 1: no role narrator" not in done.out, f"{done}")
+    done = cli.run("run", cli.model, "--chat", "-p", "One day,", "-n", "3", *GREEDY,
+                   "--chat-template", folder / "chatml.jinja")
+    check(done.code == 0, f"{done}")
 
 
 def read_floats(path):

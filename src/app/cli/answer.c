@@ -156,6 +156,7 @@ dp_status dp_answer_begin_format(dp_answer *a, const dp_vocab *vocab, const char
                                  const char *prompt, size_t prompt_size, dp_error *err)
 {
     dp_chat_parse how = { .format = format,
+                          .template_text = a->template_text,
                           .prompt = prompt,
                           .prompt_size = prompt_size,
                           .tools = a->tools,
@@ -183,8 +184,10 @@ dp_status dp_answer_begin(dp_answer *a, const dp_vocab *vocab, const dp_chat *ch
     size_t size;
     dp_status st = dp_chat_text(chat, input, &prompt, &size, err);
 
+    a->template_text = dp_chat_template_text(chat);
     if (!st)
         st = dp_answer_begin_format(a, vocab, NULL, prompt, size, err);
+    a->template_text = NULL;
     dp_text_free(prompt);
     return st;
 }

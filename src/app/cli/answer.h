@@ -29,7 +29,8 @@ typedef struct dp_answer {
 
     /* of the answer at hand */
     dp_chat_parser *parser;
-    bool is_thinking; /* on the output, now */
+    const char *template_text; /* while it begins: the chat's; NULL: the vocabulary's */
+    bool is_thinking;          /* on the output, now */
     dp_buf content, thinking, calls_text;
     json_t *calls; /* [{"id", "type": "function", "function": {"name", "arguments"}}] */
 } dp_answer;

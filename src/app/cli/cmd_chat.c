@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "app/cli/answer.h"
+#include "app/cli/chat_setup.h"
 #include "app/cli/command.h"
 #include "app/cli/conversation.h"
 #include "app/cli/editor.h"
@@ -23,7 +24,7 @@ typedef struct chat {
     dp_options *options;
     dp_engine *engine;
     const dp_vocab *vocab;
-    dp_chat *format;
+    dp_chat_setup setup;
     dp_session *session;
     dp_editor *editor;
     dp_output *output;
@@ -49,7 +50,8 @@ static dp_status encode_what_fits(chat *c, dp_token **tokens, size_t *count, dp_
 
     for (;;) {
         input = dp_conversation_input(&c->conversation, c->answer.tools);
-        st = dp_chat_tokens(c->format, &input, tokens, count, err);
+        dp_chat_setup_fill(&c->setup, &input);
+        st = dp_chat_tokens(c->setup.chat, &input, tokens, count, err);
         if (st || *count <= context_max - context_max / 4 ||
             !dp_conversation_drop_oldest(&c->conversation))
             break;
@@ -126,7 +128,8 @@ static dp_status answer(chat *c, dp_error *err)
     if (st)
         return st;
     input = dp_conversation_input(&c->conversation, c->answer.tools);
-    st = dp_answer_begin(&c->answer, c->vocab, c->format, &input, err);
+    dp_chat_setup_fill(&c->setup, &input);
+    st = dp_answer_begin(&c->answer, c->vocab, c->setup.chat, &input, err);
     if (st)
         return st;
     st = generate(c, err);
@@ -346,7 +349,7 @@ static dp_status open_all(chat *c, dp_error *err)
     st = dp_load_vocab(&c->vocab, c->engine, c->args, err);
     if (st)
         return st;
-    st = dp_load_chat(&c->format, c->vocab, c->args, err);
+    st = dp_chat_setup_init(&c->setup, c->vocab, c->args, err);
     if (st)
         return st;
     st = dp_session_open(&c->session, c->engine, c->options, err);
@@ -368,7 +371,7 @@ static int chat_main(const dp_args *args)
         goto done;
     if (dp_editor_is_terminal(c.editor))
         fprintf(stderr, "%s, format %s; /help lists commands\n", args->operands[0],
-                dp_chat_name(c.format));
+                dp_chat_name(c.setup.chat));
     st = converse(&c, &err);
     dp_engine_stats(c.engine, &stats);
     if (!c.output->error && !dp_args_flag(args, "quiet"))
@@ -376,7 +379,7 @@ static int chat_main(const dp_args *args)
 done:
     dp_editor_close(c.editor);
     dp_session_close(c.session);
-    dp_chat_close(c.format);
+    dp_chat_setup_deinit(&c.setup);
     dp_load_close(c.engine);
     dp_options_close(c.options);
     dp_conversation_deinit(&c.conversation);
@@ -390,6 +393,7 @@ static const dp_option options[] = {
     DP_COMMAND_STOP,
     DP_COMMAND_THINKING,
     DP_COMMAND_TOOLS,
+    DP_COMMAND_CHAT_SETUP,
     { "no-history", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,
       "neither read nor write the history of typed lines" },
     DP_COMMAND_QUIET,

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include "app/cli/answer.h"
+#include "app/cli/chat_setup.h"
 #include "app/cli/command.h"
 #include "app/cli/input.h"
 #include "app/cli/interrupt.h"
@@ -74,18 +75,19 @@ static dp_status encode_message(run *r, const dp_vocab *vocab, dp_token **tokens
     dp_chat_input input = { .messages = messages,
                             .message_count = system ? 1 : 0,
                             .tools_json = r->answer.tools };
-    dp_chat *chat = NULL;
+    dp_chat_setup setup = { 0 };
     dp_status st;
 
     messages[input.message_count++] = (dp_message){ .role = "user", .content = r->prompt };
-    st = dp_load_chat(&chat, vocab, r->args, err);
+    st = dp_chat_setup_init(&setup, vocab, r->args, err);
+    dp_chat_setup_fill(&setup, &input);
     if (!st)
-        st = dp_chat_tokens(chat, &input, tokens, count, err);
+        st = dp_chat_tokens(setup.chat, &input, tokens, count, err);
     if (!st && !dp_args_flag(r->args, "special")) {
-        st = dp_answer_begin(&r->answer, vocab, chat, &input, err);
+        st = dp_answer_begin(&r->answer, vocab, setup.chat, &input, err);
         r->has_answer = st == DP_OK;
     }
-    dp_chat_close(chat);
+    dp_chat_setup_deinit(&setup);
     return st;
 }
 
@@ -227,7 +229,9 @@ static dp_status choose_seed(run *r, dp_error *err)
 /* Everything that can be wrong with the request comes before the long load. */
 static dp_status open_all(run *r, dp_error *err)
 {
-    static const char *const chat_options[] = { "system", "thinking", "tools" };
+    static const char *const chat_options[] = { "system",        "thinking",    "tools",
+                                                "chat-template", "chat-format", "chat-arg",
+                                                "chat-date" };
     dp_status st;
 
     st = dp_load_options(&r->options, r->args, err);
@@ -296,6 +300,7 @@ static const dp_option options[] = {
     DP_COMMAND_SYSTEM,
     DP_COMMAND_THINKING,
     DP_COMMAND_TOOLS,
+    DP_COMMAND_CHAT_SETUP,
     { "echo", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,
       "print the prompt before its continuation" },
     { "ignore-eos", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL, "go on where the model would end" },

@@ -10,7 +10,7 @@
 #include "app/cli/exit.h"
 #include "app/common/args.h"
 
-extern const dp_args_command dp_command_run, dp_command_chat, dp_command_inspect,
+extern const dp_args_command dp_command_run, dp_command_chat, dp_command_inspect, dp_command_render,
     dp_command_tokenize, dp_command_perplexity, dp_command_logits, dp_command_replay,
     dp_command_convert, dp_command_quantize, dp_command_help, dp_command_version;
 
@@ -47,6 +47,41 @@ extern const dp_args_command dp_command_run, dp_command_chat, dp_command_inspect
     {                                                                                              \
         "tools", "", DP_OPTION_TEXT, "FILE", 0, 0, NULL, NULL,                                     \
             "tools the model may call: a JSON list as OpenAI's API takes it"                       \
+    }
+/* How a conversation is written (chat_setup.h). */
+#define DP_COMMAND_CHAT_SETUP                                                                      \
+    { "chat-template",                                                                             \
+      "",                                                                                          \
+      DP_OPTION_TEXT,                                                                              \
+      "FILE",                                                                                      \
+      0,                                                                                           \
+      0,                                                                                           \
+      NULL,                                                                                        \
+      NULL,                                                                                        \
+      "write conversations with the Jinja template in FILE, not with the model's" },               \
+        { "chat-format",                                                                           \
+          "",                                                                                      \
+          DP_OPTION_TEXT,                                                                          \
+          "NAME",                                                                                  \
+          0,                                                                                       \
+          0,                                                                                       \
+          "auto",                                                                                  \
+          NULL,                                                                                    \
+          "template, or a built-in format: plain, chatml, llama3, llama3.1, mistral, harmony, "    \
+          "deepseek, deepseek-r1; auto: the template if it can be read, else the format it is "    \
+          "recognised as" },                                                                       \
+        { "chat-arg",                                                                              \
+          "",                                                                                      \
+          DP_OPTION_TEXT,                                                                          \
+          "NAME=JSON",                                                                             \
+          0,                                                                                       \
+          0,                                                                                       \
+          NULL,                                                                                    \
+          NULL,                                                                                    \
+          "a variable of the template, as enable_thinking=false; may be given several times" },    \
+    {                                                                                              \
+        "chat-date", "", DP_OPTION_TEXT, "DAY", 0, 0, NULL, NULL,                                  \
+            "what templates take for today, as 2025-06-30; without it, today"                      \
     }
 #define DP_COMMAND_JSON                                                                            \
     {                                                                                              \

@@ -1,7 +1,5 @@
 #include "app/cli/load.h"
 
-#include <stdio.h>
-
 #include "app/cli/command.h"
 #include "app/cli/interrupt.h"
 #include "app/cli/progress.h"
@@ -76,13 +74,4 @@ dp_status dp_load_vocab(const dp_vocab **out, const dp_engine *engine, const dp_
     return dp_fail(err, DP_E_UNSUPPORTED,
                    "%s: can neither read nor write text (doppler logits works on token ids): %s",
                    args->operands[0], dp_engine_vocab_problem(engine));
-}
-
-dp_status dp_load_chat(dp_chat **out, const dp_vocab *vocab, const dp_args *args, dp_error *err)
-{
-    dp_status st = dp_chat_open(out, vocab, NULL, NULL, err);
-
-    if (!st && dp_chat_warning(*out))
-        fprintf(stderr, "doppler: %s: %s\n", args->operands[0], dp_chat_warning(*out));
-    return st;
 }

@@ -23,8 +23,4 @@ void dp_load_close(dp_engine *engine);
 dp_status dp_load_vocab(const dp_vocab **out, const dp_engine *engine, const dp_args *args,
                         dp_error *err);
 
-/* How conversations are written for a vocabulary, which is borrowed. Says on standard
- * error when the model's own template cannot be used. Owned: dp_chat_close. */
-dp_status dp_load_chat(dp_chat **out, const dp_vocab *vocab, const dp_args *args, dp_error *err);
-
 #endif
