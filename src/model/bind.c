@@ -163,6 +163,14 @@ static void fill_weight(dp_binder *b, dp_weight *out, const dp_tensor *t, uint32
     };
 }
 
+bool dp_bind_has(const dp_binder *b, const char *format, uint32_t layer)
+{
+    char name[DP_GGUF_NAME_MAX];
+
+    snprintf(name, sizeof name, format, layer);
+    return dp_gguf_find_tensor(b->gguf, name) != NULL;
+}
+
 static void bind_stack(dp_binder *b, dp_weight *out, const char *format, uint32_t layer,
                        uint32_t stack, uint32_t rows, uint32_t k, unsigned flags)
 {
@@ -238,6 +246,27 @@ void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, cons
     }
     if (check(b, t, k, rows, 1, 0) && add_part(b, t, 0, t->size))
         fill_weight(b, out, t, rows, k);
+}
+
+void dp_bind_expert_half(dp_binder *b, dp_weight *out, const char *format, uint32_t layer,
+                         uint32_t expert, uint32_t expert_count, uint32_t half, uint32_t rows,
+                         uint32_t k)
+{
+    char name[DP_GGUF_NAME_MAX];
+    const dp_tensor *t;
+
+    *out = (dp_weight){ .page = DP_PAGE_NONE };
+    if (b->status)
+        return;
+    snprintf(name, sizeof name, format, layer);
+    t = find(b, name);
+    if (!t) {
+        b->status = dp_fail(b->err, DP_E_NOTFOUND, "tensor %s: missing from the file", name);
+    } else if (check(b, t, k, 2 * rows, expert_count, 0)) {
+        uint64_t size = t->size / expert_count / 2;
+        if (add_part(b, t, (2 * (uint64_t)expert + half) * size, size))
+            fill_weight(b, out, t, rows, k);
+    }
 }
 
 void dp_bind_row(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t row,

@@ -65,6 +65,8 @@ enum {
     DP_BIND_F32 = 2 /* read as floats by the graph: norms, biases, routers ... */
 };
 
+/* Whether the file has a tensor of this name (a printf format with the layer). */
+bool dp_bind_has(const dp_binder *b, const char *format, uint32_t layer);
 dp_page_id dp_bind_page(dp_binder *b, dp_page_kind kind, uint32_t layer, uint32_t index);
 /* Puts tensor `name` (a printf format with the layer) on the page opened last:
  * rows x k, or a vector of k when rows is 0. */
@@ -83,6 +85,11 @@ void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, cons
 /* Row `row` of a matrix {k, rows} of floats, as a vector: an expert's bias. */
 void dp_bind_row(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t row,
                  uint32_t rows, uint32_t k);
+/* The first or the second half (0, 1) of the rows of slice `expert` of a stack {k, 2 rows,
+ * experts}, which some files make of gate and up. */
+void dp_bind_expert_half(dp_binder *b, dp_weight *out, const char *format, uint32_t layer,
+                         uint32_t expert, uint32_t expert_count, uint32_t half, uint32_t rows,
+                         uint32_t k);
 /* Cuts a tall matrix into pages of about page_bytes. */
 void dp_bind_table(dp_binder *b, dp_table *out, const char *name, uint32_t rows, uint32_t k,
                    uint64_t page_bytes);

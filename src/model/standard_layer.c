@@ -61,14 +61,20 @@ static void check_alike(dp_binder *b, const dp_weight *first, const dp_weight *w
 static void bind_expert(dp_ffn *out, const dp_hparams *hp, dp_binder *b, uint32_t l, uint32_t e,
                         unsigned traits)
 {
+    static const char merged[] = "blk.%u.ffn_gate_up_exps.weight";
     uint32_t dim = hp->embed_dim, ff = hp->expert_ff_dim, n = hp->expert_count;
 
     memset(out, 0xff, sizeof *out); /* absent, as in dp_model_open */
     /* Read in this order: gate and up are needed first. */
-    dp_bind_expert(b, &out->gate, "blk.%u.ffn_gate_exps.weight", "blk.%u.ffn_gate.%u.weight", l, e,
-                   n, ff, dim);
-    dp_bind_expert(b, &out->up, "blk.%u.ffn_up_exps.weight", "blk.%u.ffn_up.%u.weight", l, e, n, ff,
-                   dim);
+    if (dp_bind_has(b, merged, l)) {
+        dp_bind_expert_half(b, &out->gate, merged, l, e, n, 0, ff, dim);
+        dp_bind_expert_half(b, &out->up, merged, l, e, n, 1, ff, dim);
+    } else {
+        dp_bind_expert(b, &out->gate, "blk.%u.ffn_gate_exps.weight", "blk.%u.ffn_gate.%u.weight", l,
+                       e, n, ff, dim);
+        dp_bind_expert(b, &out->up, "blk.%u.ffn_up_exps.weight", "blk.%u.ffn_up.%u.weight", l, e, n,
+                       ff, dim);
+    }
     if (traits & DP_LAYER_BIASES) {
         dp_bind_row(b, &out->gate_bias, "blk.%u.ffn_gate_exps.bias", l, e, n, ff);
         dp_bind_row(b, &out->up_bias, "blk.%u.ffn_up_exps.bias", l, e, n, ff);

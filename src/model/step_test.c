@@ -418,7 +418,34 @@ static void logits_are_those_of_the_formulas(void **unused)
     }
 }
 
-static void both_layouts_of_experts_give_the_same_bits(void **unused)
+/* Gate and up of each expert one behind the other, in one stack. */
+static void merge_gate_and_up(test_model *m)
+{
+    for (uint32_t l = 0; l < m->layers; l++) {
+        char names[2][48];
+        test_tensor *gate, *up;
+        float *both;
+        size_t size;
+
+        snprintf(names[0], sizeof names[0], "blk.%u.ffn_gate_exps.weight", l);
+        snprintf(names[1], sizeof names[1], "blk.%u.ffn_up_exps.weight", l);
+        gate = test_model_find(m, names[0]);
+        up = test_model_find(m, names[1]);
+        size = (size_t)(gate->ne[0] * gate->ne[1]);
+        both = malloc(2 * size * m->experts * sizeof *both);
+        for (uint32_t e = 0; e < m->experts; e++) {
+            memcpy(both + 2 * e * size, gate->data + e * size, size * sizeof *both);
+            memcpy(both + (2 * e + 1) * size, up->data + e * size, size * sizeof *both);
+        }
+        free(gate->data);
+        gate->data = both;
+        gate->ne[1] *= 2;
+        snprintf(gate->name, sizeof gate->name, "blk.%u.ffn_gate_up_exps.weight", l);
+        up->is_absent = true;
+    }
+}
+
+static void all_layouts_of_experts_give_the_same_bits(void **unused)
 {
     test_model m = mixture();
 
@@ -427,6 +454,10 @@ static void both_layouts_of_experts_give_the_same_bits(void **unused)
     m.is_apart = true;
     run_plain(&m, &plain, found, 1);
     check_same("experts apart", 0, 0, 1);
+    m.is_apart = false;
+    merge_gate_and_up(&m);
+    run_plain(&m, &plain, found, 1);
+    check_same("gate and up merged", 0, 0, 1);
     test_model_free(&m);
 }
 
@@ -736,7 +767,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_those_of_the_formulas),
-        cmocka_unit_test(both_layouts_of_experts_give_the_same_bits),
+        cmocka_unit_test(all_layouts_of_experts_give_the_same_bits),
         cmocka_unit_test(no_setting_changes_a_bit),
         cmocka_unit_test(no_split_changes_a_bit),
         cmocka_unit_test(sequences_do_not_see_each_other),

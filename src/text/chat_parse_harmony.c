@@ -76,7 +76,7 @@ void dp_chat_harmony_begin(dp_chat_parser *p, dp_str prompt)
     int state;
 
     enter(p, HEADER);
-    if (prompt.size == 0)
+    if (!prompt.bytes || prompt.size == 0)
         return;
     while (at > 0 && !dp_str_starts_with((dp_str){ prompt.bytes + at, prompt.size - at }, start))
         at--;
