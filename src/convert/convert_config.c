@@ -7,6 +7,8 @@
 #define REQUIRED UINT64_MAX
 #define SHOWN    80
 
+#define SWIGLU_LIMIT 7.0 /* of gpt-oss */
+
 struct reader {
     const dp_doc *doc;
     dp_hf_config *c;
@@ -395,7 +397,14 @@ static dp_status check_layer_types(struct reader *r)
 
 static dp_status read_gptoss(struct reader *r)
 {
-    dp_status st = get32(r, "sliding_window", DP_CONTEXT_MAX, REQUIRED, &r->c->sliding_window);
+    double limit = SWIGLU_LIMIT;
+    bool is_found;
+    dp_status st = dp_doc_f64(r->doc, "swiglu_limit", 0, 1e6, &limit, &is_found, r->err);
+
+    if (!st && limit != SWIGLU_LIMIT)
+        st = fail(r, "\"swiglu_limit\" is not 7, which GGUF has no key for");
+    if (!st)
+        st = get32(r, "sliding_window", DP_CONTEXT_MAX, REQUIRED, &r->c->sliding_window);
 
     if (!st)
         st = check_layer_types(r);

@@ -179,7 +179,8 @@ def test_golden(scratch):
 
 
 def test_mxfp4(scratch):
-    exact, packed = (hf.Gguf(ORACLE / "gptoss" / f"gptoss-{kind}.gguf") for kind in ("bf16", "mxfp4"))
+    exact, packed = (hf.Gguf(ORACLE / "gptoss" / f"gptoss-{kind}.gguf")
+                     for kind in ("bf16", "mxfp4"))
     folder = scratch / "gptoss-mxfp4"
     write_folder(folder, config_gptoss(exact), hf.as_gptoss(exact, packed), 2)
     out = hf.Gguf(convert(folder))
@@ -302,7 +303,8 @@ def small_deepseek():
             plain[f"{m}{name}.weight"] = ("BF16", [width], values(width))
         if i:
             plain[m + "mlp.gate.weight"] = ("BF16", [3, 40], values(120))
-            plain[m + "mlp.gate.e_score_correction_bias"] = ("F32", [3], struct.pack("<3f", 1, 2, 3))
+            plain[m + "mlp.gate.e_score_correction_bias"] = ("F32", [3],
+                                                             struct.pack("<3f", 1, 2, 3))
         for name, (rows, columns) in {**widths, **(experts if i else dense)}.items():
             codes = bytes(random.choice([c for c in range(256) if c & 127 != 127])
                           for _ in range(rows * columns))
@@ -384,7 +386,8 @@ SPM_MERGES = [("\u2581", "a"), ("b", "c"), ("a", "b"), ("a", "bc"), ("ab", "c")]
 
 
 def spm_tokenizer():
-    return {"added_tokens": [{"id": i, "content": SPM_PIECES[i], "special": True} for i in range(3)],
+    return {"added_tokens": [{"id": i, "content": SPM_PIECES[i], "special": True}
+                             for i in range(3)],
             "normalizer": {"type": "Sequence", "normalizers": [
                 {"type": "Prepend", "prepend": "\u2581"},
                 {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
@@ -438,7 +441,8 @@ def test_spm(scratch):
         "ggml.add_eos_token": False, "ggml.add_space_prefix": True,
         "chat_template": "{{ messages }}"}, f"spm: {keys}")
     check(scores[10:14] == [-1, -2, -3, -4] and scores[:6] == [0] * 6, f"spm: {scores}")
-    for text, ids in (("abc", [1, 10, 11]), ("\u00e4\n", [1, 6, 4, 5, 3]), ("b abc", [1, 6, 8, 10, 11])):
+    for text, ids in (("abc", [1, 10, 11]), ("\u00e4\n", [1, 6, 4, 5, 3]),
+                      ("b abc", [1, 6, 8, 10, 11])):
         done = run("tokenize", out, "-p", text)
         check(done.stdout.decode().split() == list(map(str, ids)), f"spm: {text!r}: {done.stdout}")
 
@@ -514,6 +518,18 @@ def test_refused_configs(scratch):
     refused(folder, 3, "config.json: cannot open")
 
 
+def test_refused_gptoss(scratch):
+    """What the keys of gpt-oss cannot say."""
+    g = hf.Gguf(ORACLE / "gptoss/gptoss-bf16.gguf")
+    folder = scratch / "gptoss-refused"
+    write_folder(folder, config_gptoss(g), hf.as_gptoss(g))
+    for change, sentence in (({"swiglu_limit": 6.0}, '"swiglu_limit" is not 7'),
+                             ({"layer_types": ["full_attention"] * 4}, '"layer_types" does not'),
+                             ({"rope_scaling": {"truncate": True}}, 'truncate" is true')):
+        (folder / "config.json").write_text(json.dumps(dict(config_gptoss(g), **change)))
+        refused(folder, 5, sentence)
+
+
 def test_refused_tensors(scratch):
     config, tensors = small_llama()
     norm = ("F16", [16], bytes(32))
@@ -539,12 +555,14 @@ def test_refused_shards(scratch):
     config, tensors = small_llama()
     folder = scratch / "shards"
     write_folder(folder, config, tensors, 2, spm_tokenizer())
-    index, second = folder / "model.safetensors.index.json", folder / "model-00002-of-00002.safetensors"
+    index = folder / "model.safetensors.index.json"
+    second = folder / "model-00002-of-00002.safetensors"
     good, text = second.read_bytes(), index.read_text()
     second.write_bytes(good[:-1])
     refused(folder, 4, "lies at bytes")
     second.unlink()
-    refused(folder, 3, "00002-of-00002.safetensors: cannot open: No such file or directory, which the index")
+    refused(folder, 3, "00002-of-00002.safetensors: cannot open: No such file or directory, which "
+            "the index")
     second.write_bytes(good)
     index.write_text(text.replace("model.norm.weight", "model.norm.weigh"))
     refused(folder, 4, "lacks tensor 'model.norm.weigh', which model.safetensors.index.json says")
@@ -569,7 +587,8 @@ def test_refused_tokenizers(scratch):
         (lambda t: t.update(normalizer={"type": "Lowercase"}), 5, "normalizer of type Lowercase"),
         (lambda t: t["model"].update(type="Unigram"), 5, "tokenizer of type Unigram"),
         (lambda t: t["model"].update(vocab=[]), 4, '"model.vocab" is not an object'),
-        (lambda t: t["model"]["vocab"].update(zz=448), 6, "token 448, but the embedding has 448 rows"),
+        (lambda t: t["model"]["vocab"].update(zz=448), 6,
+         "token 448, but the embedding has 448 rows"),
         (lambda t: t["model"]["vocab"].update(zz=5), 4, "two tokens have the id 5"),
         (lambda t: t["model"]["merges"].append("a"), 4, "is not two tokens with one space"),
         (lambda t: t["model"]["merges"].append(["a", "b", "c"]), 4, "more than two parts"),
@@ -623,8 +642,9 @@ def test_large(scratch):
 
 
 def main():
-    tests = [test_large, test_golden, test_mxfp4, test_types, test_q8_0, test_qwen3, test_fp8, test_deepseek_v2, test_bpe_ids, test_spm,
-             test_special_tokens, test_refused_configs, test_refused_tensors, test_refused_shards,
+    tests = [test_large, test_golden, test_mxfp4, test_types, test_q8_0, test_qwen3, test_fp8,
+             test_deepseek_v2, test_bpe_ids, test_spm, test_special_tokens, test_refused_configs,
+             test_refused_gptoss, test_refused_tensors, test_refused_shards,
              test_refused_tokenizers, test_directory_is_no_model]
     with tempfile.TemporaryDirectory(prefix="doppler-convert-") as folder:
         for test in tests:

@@ -9,7 +9,8 @@ import struct
 F32, F16, BF16, MXFP4 = 0, 1, 30, 39
 BLOCK = {F32: (1, 4), F16: (1, 2), BF16: (1, 2), 8: (32, 34), MXFP4: (32, 17)}
 SAFE = {F32: "F32", F16: "F16", BF16: "BF16"}
-SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?",
+           10: "Q", 11: "q", 12: "d"}
 
 
 class Tensor:
@@ -253,7 +254,8 @@ def as_deepseek(g):
                              ("attn_kv_a_mqa", "kv_a_proj_with_mqa"),
                              ("attn_kv_a_norm", "kv_a_layernorm"), ("attn_output", "o_proj")):
             n.move(f"{a}{theirs}.weight", f"{b}{ours}.weight")
-        heads = zip(g.tensors[b + "attn_k_b.weight"].parts(), g.tensors[b + "attn_v_b.weight"].parts())
+        heads = zip(g.tensors[b + "attn_k_b.weight"].parts(),
+                    g.tensors[b + "attn_v_b.weight"].parts())
         rows = [row for k, v in heads for row in transposed(k).parts() + v.parts()]
         n.put(a + "kv_b_proj.weight", stack(rows))
         n.move(m + "input_layernorm.weight", b + "attn_norm.weight")
@@ -289,7 +291,8 @@ def tokenizer_of(g, count, merges_as_lists):
     known = set(tokens)
     merges = [m.split(" ") for m in g.keys["tokenizer.ggml.merges"]]
     merges = [m for m in merges if "".join(m) in known]
-    added = [{"id": i, "content": t, "special": True} for i, t in enumerate(tokens) if kinds[i] == 3]
+    added = [{"id": i, "content": t, "special": True}
+             for i, t in enumerate(tokens) if kinds[i] == 3]
     bos = tokens[g.keys["tokenizer.ggml.bos_token_id"]]
     return {
         "version": "1.0",
