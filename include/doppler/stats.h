@@ -35,7 +35,7 @@ typedef struct dp_stats {
     uint64_t wait_ns;                  /* the step thread waited for pages */
 
     uint32_t threads;
-    char kernels[24];    /* "x86.avx512vnni" */
+    char kernels[24];    /* "x86.avx512vbmi" */
     char source[48];     /* "file (io_uring, direct)" */
     char cache_state[8]; /* "cold": pages were read while it ran; "warm": nothing was */
 } dp_stats;

@@ -43,6 +43,7 @@ static void read_features(void)
     cpu.has_avx2 = (b & BIT(5)) != 0;
     cpu.has_avx512 = cpu.has_avx2 && (saved & zmm) == zmm && (b & leaf7) == leaf7;
     cpu.has_avx512_vnni = cpu.has_avx512 && (c & BIT(11)) != 0;
+    cpu.has_avx512_vbmi = cpu.has_avx512 && (c & BIT(1)) != 0;
 }
 
 /* The brand string: three leaves of 16 bytes, padded with blanks on either side. */

@@ -10,6 +10,7 @@ typedef struct dp_cpu {
     bool has_avx2;         /* with FMA and F16C, and saved by the system */
     bool has_avx512;       /* F, BW, DQ, VL */
     bool has_avx512_vnni;
+    bool has_avx512_vbmi;
 } dp_cpu;
 
 const dp_cpu *dp_cpu_get(void);

@@ -63,12 +63,14 @@ static void test_this_machine(void **state)
     CHECK(strlen(cpu->name) < sizeof cpu->name, "name");
     CHECK(cpu->has_avx2 || !cpu->has_avx512, "AVX-512 without AVX2");
     CHECK(cpu->has_avx512 || !cpu->has_avx512_vnni, "VNNI without AVX-512");
+    CHECK(cpu->has_avx512 || !cpu->has_avx512_vbmi, "VBMI without AVX-512");
 #if defined(__x86_64__)
     /* The compiler's own detection, minus what it does not ask (F16C). */
     CHECK(!cpu->has_avx2 || (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")),
           "avx2");
     CHECK(!cpu->has_avx512 || __builtin_cpu_supports("avx512bw"), "avx512");
     CHECK(!cpu->has_avx512_vnni || __builtin_cpu_supports("avx512vnni"), "vnni");
+    CHECK(!cpu->has_avx512_vbmi || __builtin_cpu_supports("avx512vbmi"), "vbmi");
 #endif
     print_message("cpu: \"%s\" threads=%u avx2=%d avx512=%d vnni=%d\n", cpu->name,
                   cpu->thread_count, cpu->has_avx2, cpu->has_avx512, cpu->has_avx512_vnni);

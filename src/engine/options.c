@@ -37,7 +37,7 @@ static const dp_option table[] = {
     [DP_OPT_BATCH] = { "batch", "compute", DP_OPTION_COUNT, "TOKENS", 0, 4096, "0", NULL,
                        "most tokens in one pass; 0 takes up to 512, fewer when memory is short" },
     [DP_OPT_KERNELS] = { "kernels", "compute", DP_OPTION_CHOICE, "", 0, 0, "auto",
-                         "auto|ref|x86.avx2|x86.avx512|x86.avx512vnni",
+                         "auto|ref|x86.avx2|x86.avx512|x86.avx512vnni|x86.avx512vbmi",
                          "instruction set; all give the same bits" },
     [DP_OPT_YARN_ROUNDING] = { "yarn-rounding", "compute", DP_OPTION_CHOICE, "", 0, 0, "auto",
                                "auto|on|off",

@@ -175,7 +175,8 @@ static void check_kernels(const char *choice, unsigned place)
     const dp_cpu *cpu = dp_cpu_get();
     bool can = strncmp(choice, "x86.", 4) != 0 || (!strcmp(choice, "x86.avx2") && cpu->has_avx2) ||
                (!strcmp(choice, "x86.avx512") && cpu->has_avx512) ||
-               (!strcmp(choice, "x86.avx512vnni") && cpu->has_avx512 && cpu->has_avx512_vnni);
+               (!strcmp(choice, "x86.avx512vnni") && cpu->has_avx512_vnni) ||
+               (!strcmp(choice, "x86.avx512vbmi") && cpu->has_avx512_vnni && cpu->has_avx512_vbmi);
     dp_device *d;
     dp_error err;
     dp_status st = dp_device_cpu_open(&d, choice, 1, &limits, &err);

@@ -26,7 +26,8 @@ static bool always(void)
 const dp_kernels dp_kernels_ref = {
     .name = "ref",
     .usable = always,
-    .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, ref) DP_MATMUL_QUANT_TYPES(MATMUL, ref) },
+    .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, ref) DP_MATMUL_QUANT_TYPES(MATMUL, ref)
+                    DP_MATMUL_IQ_TYPES(MATMUL, ref) },
     .quantize = { DP_QUANTIZE_TYPES(QUANTIZE, ref) },
     PACK(ref),
     FLOAT(ref),
@@ -48,10 +49,16 @@ static bool has_avx512_vnni(void)
     return dp_cpu_get()->has_avx512 && dp_cpu_get()->has_avx512_vnni;
 }
 
+static bool has_avx512_vbmi(void)
+{
+    return has_avx512_vnni() && dp_cpu_get()->has_avx512_vbmi;
+}
+
 static const dp_kernels table_avx2 = {
     .name = "x86.avx2",
     .usable = has_avx2,
-    .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, avx2) DP_MATMUL_QUANT_TYPES(MATMUL, avx2) },
+    .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, avx2) DP_MATMUL_QUANT_TYPES(MATMUL, avx2)
+                    DP_MATMUL_IQ_TYPES(MATMUL, avx2) },
     .quantize = { DP_QUANTIZE_TYPES(QUANTIZE, avx2) },
     PACK(avx2),
     FLOAT(avx2),
@@ -60,7 +67,8 @@ static const dp_kernels table_avx2 = {
 static const dp_kernels table_avx512 = {
     .name = "x86.avx512",
     .usable = has_avx512,
-    .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, avx512) DP_MATMUL_QUANT_TYPES(MATMUL, avx512) },
+    .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, avx512) DP_MATMUL_QUANT_TYPES(MATMUL, avx512)
+                    DP_MATMUL_IQ_TYPES(MATMUL, avx512) },
     .quantize = { DP_QUANTIZE_TYPES(QUANTIZE, avx2) },
     PACK(avx512),
     FLOAT(avx512),
@@ -69,7 +77,18 @@ static const dp_kernels table_avx512 = {
 static const dp_kernels table_avx512vnni = {
     .name = "x86.avx512vnni",
     .usable = has_avx512_vnni,
-    .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, avx512) DP_MATMUL_QUANT_TYPES(MATMUL, avx512vnni) },
+    .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, avx512) DP_MATMUL_QUANT_TYPES(MATMUL, avx512vnni)
+                    DP_MATMUL_IQ_TYPES(MATMUL, avx512vnni) },
+    .quantize = { DP_QUANTIZE_TYPES(QUANTIZE, avx2) },
+    PACK(avx512),
+    FLOAT(avx512),
+};
+
+static const dp_kernels table_avx512vbmi = {
+    .name = "x86.avx512vbmi",
+    .usable = has_avx512_vbmi,
+    .matmul = { DP_MATMUL_FLOAT_TYPES(MATMUL, avx512) DP_MATMUL_QUANT_TYPES(MATMUL, avx512vnni)
+                    DP_MATMUL_IQ_TYPES(MATMUL, avx512vbmi) },
     .quantize = { DP_QUANTIZE_TYPES(QUANTIZE, avx2) },
     PACK(avx512),
     FLOAT(avx512),
@@ -78,7 +97,8 @@ static const dp_kernels table_avx512vnni = {
 
 const dp_kernels *const dp_kernels_all[] = {
 #ifdef __x86_64__
-    &table_avx512vnni, &table_avx512, &table_avx2,
+    &table_avx512vbmi, &table_avx512vnni,
+    &table_avx512,     &table_avx2,
 #endif
     &dp_kernels_ref,   NULL,
 };

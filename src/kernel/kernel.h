@@ -123,7 +123,7 @@ typedef enum dp_rope_layout {
 /* ---- the table ---- */
 
 typedef struct dp_kernels {
-    const char *name; /* "ref", "x86.avx2", "x86.avx512", "x86.avx512vnni" */
+    const char *name; /* "ref", "x86.avx2", "x86.avx512", "x86.avx512vnni", "x86.avx512vbmi" */
     bool (*usable)(void);
 
     dp_matmul_fn matmul[DP_DTYPE_END]; /* NULL: type unknown to this table */

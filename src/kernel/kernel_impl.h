@@ -9,6 +9,7 @@
  *          avx2        AVX2 + FMA + F16C
  *          avx512      F, BW, DQ, VL
  *          avx512vnni  avx512's float functions; integer products by VPDPBUSD
+ *          avx512vbmi  avx512vnni's functions; IQ and TQ types looked up by VPERMB
  */
 #ifndef DP_KERNEL_KERNEL_IMPL_H
 #define DP_KERNEL_KERNEL_IMPL_H
@@ -34,7 +35,9 @@
     X(set, q3_k, DP_Q3_K)                                                                          \
     X(set, q4_k, DP_Q4_K)                                                                          \
     X(set, q5_k, DP_Q5_K)                                                                          \
-    X(set, q6_k, DP_Q6_K)                                                                          \
+    X(set, q6_k, DP_Q6_K)
+
+#define DP_MATMUL_IQ_TYPES(X, set)                                                                 \
     X(set, iq1_s, DP_IQ1_S)                                                                        \
     X(set, iq1_m, DP_IQ1_M)                                                                        \
     X(set, iq2_xxs, DP_IQ2_XXS)                                                                    \
@@ -53,11 +56,16 @@
 
 DP_MATMUL_FLOAT_TYPES(DP_MATMUL_DECLARE, ref)
 DP_MATMUL_QUANT_TYPES(DP_MATMUL_DECLARE, ref)
+DP_MATMUL_IQ_TYPES(DP_MATMUL_DECLARE, ref)
 DP_MATMUL_FLOAT_TYPES(DP_MATMUL_DECLARE, avx2)
 DP_MATMUL_QUANT_TYPES(DP_MATMUL_DECLARE, avx2)
+DP_MATMUL_IQ_TYPES(DP_MATMUL_DECLARE, avx2)
 DP_MATMUL_FLOAT_TYPES(DP_MATMUL_DECLARE, avx512)
 DP_MATMUL_QUANT_TYPES(DP_MATMUL_DECLARE, avx512)
+DP_MATMUL_IQ_TYPES(DP_MATMUL_DECLARE, avx512)
 DP_MATMUL_QUANT_TYPES(DP_MATMUL_DECLARE, avx512vnni)
+DP_MATMUL_IQ_TYPES(DP_MATMUL_DECLARE, avx512vnni)
+DP_MATMUL_IQ_TYPES(DP_MATMUL_DECLARE, avx512vbmi)
 
 /* ---- the other entries ---- */
 

@@ -15,7 +15,7 @@ from cli_testing import TIMEOUT_S, Checks
 
 TYPES = ["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS",
          "TQ1_0", "TQ2_0"]
-KERNELS = ["x86.avx2", "x86.avx512", "x86.avx512vnni"]
+KERNELS = ["x86.avx2", "x86.avx512", "x86.avx512vnni", "x86.avx512vbmi"]
 TOKENS = " ".join(str(i * 37 % 300) for i in range(9))
 
 

@@ -175,3 +175,4 @@ static void matmul(dp_dtype type, float *y, size_t y_stride, const void *w, size
 
 DP_MATMUL_FLOAT_TYPES(DEFINE, ref)
 DP_MATMUL_QUANT_TYPES(DEFINE, ref)
+DP_MATMUL_IQ_TYPES(DEFINE, ref)

@@ -7,7 +7,8 @@
  *          sum ever crosses lanes. The turning is paid once a tile: by one
  *          column when decoding, by up to 128 when not.
  *
- *          Compiled twice: without and with VNNI (names in PRODUCT).
+ *          Compiled without and with VNNI, the IQ and TQ types also with VBMI (names
+ *          in PRODUCT).
  */
 #ifndef DP_KERNEL_X86_ROWS_AVX512_H
 #define DP_KERNEL_X86_ROWS_AVX512_H
@@ -16,7 +17,9 @@
 #include <string.h>
 #include "kernel/kernel_impl.h"
 
-#ifdef __AVX512VNNI__
+#ifdef __AVX512VBMI__
+#define PRODUCT(type) dp_matmul_avx512vbmi_##type
+#elif defined __AVX512VNNI__
 #define PRODUCT(type) dp_matmul_avx512vnni_##type
 #else
 #define PRODUCT(type) dp_matmul_avx512_##type
