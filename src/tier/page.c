@@ -81,6 +81,10 @@ const char *dp_page_text(char out[48], const dp_page *page)
 {
     if (page->kind == DP_PAGE_EXPERT)
         snprintf(out, 48, "expert %u of layer %u", page->index, page->layer);
+    else if (page->kind == DP_PAGE_ADAPTER && page->index == UINT32_MAX)
+        snprintf(out, 48, "an adapter's layer %u", page->layer);
+    else if (page->kind == DP_PAGE_ADAPTER)
+        snprintf(out, 48, "an adapter's expert %u of layer %u", page->index, page->layer);
     else
         snprintf(out, 48, "layer %u", page->layer);
     return out;

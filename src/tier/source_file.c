@@ -41,7 +41,7 @@ typedef struct request {
 
 typedef struct file {
     dp_file file;
-    char *path; /* owned */
+    char *path; /* owned; NULL: no file here */
 } file;
 
 typedef struct file_source {
@@ -49,8 +49,8 @@ typedef struct file_source {
     char name[64];
     dp_io_mode mode;
     uint64_t request_max;
-    uint32_t file_count, depth;
-    file *files;       /* [file_count] */
+    uint32_t file_max, depth;
+    file *files;       /* [file_max] never moved: reads point into it */
     request *requests; /* [depth] */
     dp_aio *aio;
 
@@ -78,7 +78,7 @@ static dp_source_read *read_of(dp_link *link)
 
 static const file *file_at(const file_source *fs, uint32_t index)
 {
-    DP_CHECK(index < fs->file_count);
+    DP_CHECK(index < fs->file_max && fs->files[index].path);
     return &fs->files[index];
 }
 
@@ -281,6 +281,14 @@ static void cancel_waiting(file_source *fs)
     }
 }
 
+static void close_file(file *file)
+{
+    if (file->path)
+        dp_file_close(&file->file);
+    dp_free(file->path);
+    file->path = NULL;
+}
+
 static void file_close(dp_source *s)
 {
     file_source *fs;
@@ -290,10 +298,8 @@ static void file_close(dp_source *s)
     fs = source_of(s);
     cancel_waiting(fs);
     dp_aio_close(fs->aio);
-    for (uint32_t i = 0; i < fs->file_count; i++) {
-        dp_file_close(&fs->files[i].file);
-        dp_free(fs->files[i].path);
-    }
+    for (uint32_t i = 0; fs->files && i < fs->file_max; i++)
+        close_file(&fs->files[i]);
     dp_free(fs->files);
     dp_free(fs->requests);
     dp_mutex_deinit(&fs->lock);
@@ -303,30 +309,53 @@ static void file_close(dp_source *s)
 static const dp_source_ops file_ops = { file_fit, file_submit, file_promote, file_cancel,
                                         file_close };
 
+static dp_status open_file(file_source *fs, file *file, const char *path, dp_error *err)
+{
+    dp_status st = dp_file_open(&file->file, path, fs->mode != DP_IO_BUFFERED, err);
+
+    if (st)
+        return st;
+    file->path = dp_strndup(path, strlen(path)); /* close now knows of it */
+    if (!file->path) {
+        dp_file_close(&file->file);
+        return dp_fail(err, DP_E_NOMEM, "%s: no memory for its name", path);
+    }
+    if (fs->mode == DP_IO_DIRECT && file->file.fd_direct < 0)
+        st = dp_fail(err, DP_E_UNSUPPORTED,
+                     "%s: its file system has no direct reads (--io auto or buffered)", path);
+    if (st)
+        close_file(file);
+    return st;
+}
+
 static dp_status open_files(file_source *fs, const dp_source_file_config *config, dp_error *err)
 {
-    bool want_direct = fs->mode != DP_IO_BUFFERED;
+    dp_status st = DP_OK;
 
-    fs->files = dp_alloc_zero(config->file_count, sizeof(file));
+    fs->files = dp_alloc_zero(fs->file_max, sizeof(file));
     if (!fs->files)
-        return dp_fail(err, DP_E_NOMEM, "no memory for a table of %u files", config->file_count);
-    for (uint32_t i = 0; i < config->file_count; i++) {
-        const char *path = config->paths[i];
-        file *file = &fs->files[i];
-        dp_status st;
+        return dp_fail(err, DP_E_NOMEM, "no memory for a table of %u files", fs->file_max);
+    for (uint32_t i = 0; i < config->file_count && !st; i++)
+        st = open_file(fs, &fs->files[i], config->paths[i], err);
+    return st;
+}
 
-        st = dp_file_open(&file->file, path, want_direct, err);
-        if (st)
-            return st;
-        fs->file_count++; /* close now knows of it */
-        file->path = dp_strndup(path, strlen(path));
-        if (!file->path)
-            return dp_fail(err, DP_E_NOMEM, "%s: no memory for its name", path);
-        if (fs->mode == DP_IO_DIRECT && file->file.fd_direct < 0)
-            return dp_fail(err, DP_E_UNSUPPORTED,
-                           "%s: its file system has no direct reads (--io auto or buffered)", path);
-    }
-    return DP_OK;
+dp_status dp_source_file_add(dp_source *s, const char *path, uint32_t *index, dp_error *err)
+{
+    file_source *fs = source_of(s);
+
+    DP_CHECK(s->ops == &file_ops);
+    for (*index = 0; *index < fs->file_max; ++*index)
+        if (!fs->files[*index].path)
+            return open_file(fs, &fs->files[*index], path, err);
+    return dp_fail(err, DP_E_LIMIT, "%s: more than %d files were added to a model", path,
+                   DP_SOURCE_FILES_MORE);
+}
+
+void dp_source_file_remove(dp_source *s, uint32_t index)
+{
+    DP_CHECK(s->ops == &file_ops);
+    close_file(&source_of(s)->files[index]);
 }
 
 static dp_status open_requests(file_source *fs, dp_error *err)
@@ -355,6 +384,7 @@ dp_status dp_source_file_open(dp_source **out, const dp_source_file_config *conf
     fs->base.ops = &file_ops;
     fs->base.name = fs->name;
     fs->mode = config->mode;
+    fs->file_max = config->file_count + DP_SOURCE_FILES_MORE;
     fs->depth = config->depth;
     fs->request_max = DP_MAX(dp_align_down(config->request_max, DP_FILE_SECTOR), DP_FILE_SECTOR);
     dp_mutex_init(&fs->lock);

@@ -24,7 +24,15 @@ typedef struct dp_source_file_config {
     uint64_t request_max; /* longer ranges are split into requests of this size */
 } dp_source_file_config;
 
+#define DP_SOURCE_FILES_MORE 64 /* added while it runs: adapters of one engine */
+
 /* Owned: s->ops->close. DP_E_NOTFOUND, DP_E_IO, DP_E_UNSUPPORTED, DP_E_NOMEM. */
 dp_status dp_source_file_open(dp_source **out, const dp_source_file_config *config, dp_error *err);
+
+/* One more file, by the same config, at index *index until it is removed. The errors
+ * of open; DP_E_LIMIT past DP_SOURCE_FILES_MORE. One thread adds and removes. */
+dp_status dp_source_file_add(dp_source *s, const char *path, uint32_t *index, dp_error *err);
+/* No read of it is under way. */
+void dp_source_file_remove(dp_source *s, uint32_t index);
 
 #endif

@@ -70,13 +70,21 @@ static void gate_wait(gate *gate, uint32_t count)
     dp_mutex_unlock(&gate->lock);
 }
 
-static void item_submit(item *item, gate *gate, dp_source *s, uint64_t offset, uint64_t size)
+static void item_submit_to(item *item, gate *gate, dp_source *s, uint32_t file_index,
+                           uint64_t offset, uint64_t size)
 {
-    *item = (struct item){ .gate = gate, .fit = s->ops->fit(s, 0, offset, size) };
-    item->read = (dp_source_read){ .offset = offset, .size = size, .done = item_done };
+    *item = (struct item){ .gate = gate, .fit = s->ops->fit(s, file_index, offset, size) };
+    item->read = (dp_source_read){
+        .file_index = file_index, .offset = offset, .size = size, .done = item_done
+    };
     item->read.user = item;
     item->read.room = dp_map_acquire(item->fit.room);
     s->ops->submit(s, &item->read);
+}
+
+static void item_submit(item *item, gate *gate, dp_source *s, uint64_t offset, uint64_t size)
+{
+    item_submit_to(item, gate, s, 0, offset, size);
 }
 
 static bool item_has_data(const item *item)
@@ -379,6 +387,35 @@ static void test_open_fails(void **unused)
     CHECK(!memcmp(&before, &after, sizeof before), "close leaks");
 }
 
+/* As many files as there is room for; a place that is free again is used again. */
+static void test_files_are_added(void **unused)
+{
+    uint32_t index, again;
+    dp_source *s;
+    dp_error err;
+    item item;
+    gate gate;
+
+    CHECK_OK(open_source(&s, DP_IO_AUTO, DP_AIO_AUTO, 4, &err), err);
+    gate_init(&gate);
+    for (uint32_t i = 1; i <= DP_SOURCE_FILES_MORE; i++) {
+        CHECK_OK(dp_source_file_add(s, path, &index, &err), err);
+        CHECK(index == i, "file %u is at %u", i, index);
+    }
+    CHECK(dp_source_file_add(s, path, &again, &err) == DP_E_LIMIT, "%s", err.text);
+    dp_source_file_remove(s, 7);
+    CHECK(dp_source_file_add(s, "/no/such/file", &again, &err) == DP_E_NOTFOUND, "%s", err.text);
+    CHECK_OK(dp_source_file_add(s, path, &again, &err), err);
+    CHECK(again == 7, "at %u", again);
+    item_submit_to(&item, &gate, s, again, 1000, 300000);
+    gate_wait(&gate, 1);
+    CHECK_OK(item.error.status, item.error);
+    CHECK(item_has_data(&item), "data");
+    item_free(&item);
+    s->ops->close(s);
+    gate_deinit(&gate);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_cancel_and_promote),
         cmocka_unit_test(test_close_ends_reads),
         cmocka_unit_test(test_open_fails),
+        cmocka_unit_test(test_files_are_added),
     };
 
     return cmocka_run_group_tests(tests, make_file, remove_file);

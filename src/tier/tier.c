@@ -67,6 +67,8 @@ void dp_tier_close(dp_tier *tier)
     dp_mutex_unlock(&tier->lock);
 
     for (uint32_t i = 0; i < tier->page_count; i++) {
+        if (!tier->pages[i])
+            continue;
         dp_slots_release(&tier->slots, tier->pages[i]->slot);
         dp_page_close(tier->pages[i]);
     }
@@ -89,7 +91,7 @@ static dp_status reserve_page_locked(dp_tier *tier, dp_error *err)
     uint32_t capacity = tier->page_capacity ? 2 * tier->page_capacity : PAGES_FIRST;
     dp_page **pages;
 
-    if (tier->page_count < tier->page_capacity)
+    if (tier->hole_count || tier->page_count < tier->page_capacity)
         return DP_OK;
     if (tier->page_count == DP_PAGES_MAX)
         return dp_fail(err, DP_E_LIMIT, "the model has more than %u pages", DP_PAGES_MAX);
@@ -101,6 +103,34 @@ static dp_status reserve_page_locked(dp_tier *tier, dp_error *err)
     tier->pages = pages;
     tier->page_capacity = capacity;
     return DP_OK;
+}
+
+/* Caller holds tier->lock; there is room. */
+static dp_page_id place_page_locked(dp_tier *tier, dp_page *page)
+{
+    dp_page_id id = tier->page_count;
+
+    if (tier->hole_count) {
+        for (id = 0; tier->pages[id];)
+            id++;
+        tier->hole_count--;
+    } else {
+        tier->page_count++;
+    }
+    tier->pages[id] = page;
+    return id;
+}
+
+static bool is_forecast(const dp_tier *tier, const dp_page *page)
+{
+    return page->kind == DP_PAGE_EXPERT && page->layer < tier->layer_count &&
+           page->index < tier->expert_count;
+}
+
+/* Caller holds tier->lock. Where the forecast finds the page. */
+static dp_page **expert_locked(dp_tier *tier, const dp_page *page)
+{
+    return &tier->experts[(size_t)page->layer * tier->expert_count + page->index];
 }
 
 dp_status dp_tier_add_page(dp_tier *tier, const dp_page_desc *desc, dp_page_id *out, dp_error *err)
@@ -116,11 +146,9 @@ dp_status dp_tier_add_page(dp_tier *tier, const dp_page_desc *desc, dp_page_id *
     st = dp_page_open(&page, desc, tier->source, err);
     if (st)
         goto done;
-    *out = tier->page_count;
-    tier->pages[tier->page_count++] = page;
-    if (page->kind == DP_PAGE_EXPERT && page->layer < tier->layer_count &&
-        page->index < tier->expert_count)
-        tier->experts[(size_t)page->layer * tier->expert_count + page->index] = page;
+    *out = place_page_locked(tier, page);
+    if (is_forecast(tier, page))
+        *expert_locked(tier, page) = page;
     tier->largest_bytes = DP_MAX(tier->largest_bytes, page->bytes);
     tier->all_bytes += page->bytes;
 done:
@@ -155,7 +183,7 @@ static void find_largest_locked(dp_tier *tier)
 {
     tier->largest_bytes = 0;
     for (uint32_t i = 0; i < tier->page_count; i++)
-        if (!tier->pages[i]->is_pinned)
+        if (tier->pages[i] && !tier->pages[i]->is_pinned)
             tier->largest_bytes = DP_MAX(tier->largest_bytes, tier->pages[i]->bytes);
 }
 
@@ -201,6 +229,22 @@ static void unpin_all_locked(dp_tier *tier, const dp_page_id *pages, const uint8
             unpin_page_locked(tier, tier->pages[pages[i]]);
     find_largest_locked(tier);
     dp_tier_settle_locked(tier);
+}
+
+void dp_tier_remove_page(dp_tier *tier, dp_page_id page)
+{
+    dp_mutex_lock(&tier->lock);
+    DP_CHECK(page < tier->page_count && tier->pages[page]);
+    dp_tier_vacate_locked(tier, tier->pages[page]);
+    tier->all_bytes -= tier->pages[page]->bytes;
+    if (is_forecast(tier, tier->pages[page]))
+        *expert_locked(tier, tier->pages[page]) = NULL;
+    dp_page_close(tier->pages[page]);
+    tier->pages[page] = NULL;
+    tier->hole_count++;
+    find_largest_locked(tier);
+    dp_tier_settle_locked(tier);
+    dp_mutex_unlock(&tier->lock);
 }
 
 /* Marks pages before they are loaded, so that room is kept for all of them. is_new

@@ -53,7 +53,12 @@ typedef uint32_t dp_page_id;
 #define DP_PAGES_MAX      (1u << 22)
 #define DP_TIER_BATCH_MAX 4096 /* pages in one want: experts of a layer */
 
-typedef enum dp_page_kind { DP_PAGE_ALWAYS, DP_PAGE_EXPERT, DP_PAGE_KIND_COUNT } dp_page_kind;
+typedef enum dp_page_kind {
+    DP_PAGE_ALWAYS,
+    DP_PAGE_EXPERT,
+    DP_PAGE_ADAPTER, /* what an adapter adds to one page of the model */
+    DP_PAGE_KIND_COUNT
+} dp_page_kind;
 
 typedef struct dp_page_part {
     uint32_t file_index;
@@ -97,8 +102,13 @@ dp_status dp_tier_open(dp_tier **out, const dp_tier_config *config, dp_error *er
 /* Cancels what loads, waits for it, frees everything. No lease may be held. */
 void dp_tier_close(dp_tier *tier);
 
-/* Registers a page; before the first want. DP_E_NOMEM, DP_E_LIMIT. */
+/* Registers a page, at any time: numbers count up, those of removed pages come again.
+ * Its largest page must fit beside what is pinned before it is wanted. DP_E_NOMEM,
+ * DP_E_LIMIT. */
 dp_status dp_tier_add_page(dp_tier *tier, const dp_page_desc *desc, dp_page_id *out, dp_error *err);
+/* Forgets a page that is neither leased, wanted nor pinned; waits for a load of it to
+ * be given up. */
+void dp_tier_remove_page(dp_tier *tier, dp_page_id page);
 uint64_t dp_tier_page_bytes(const dp_tier *tier, dp_page_id page); /* slot bytes it takes */
 size_t dp_tier_page_count(const dp_tier *tier);
 bool dp_tier_is_pinned(dp_tier *tier, dp_page_id page);
@@ -133,6 +143,11 @@ typedef struct dp_tier_batch {
  * DP_E_BUDGET when a page can never fit; otherwise errors come from next. */
 dp_status dp_tier_want(dp_tier *tier, const dp_page_id *pages, size_t count, uint8_t *scratch,
                        dp_tier_batch *batch, dp_error *err);
+
+/* The same without counting hits and misses or touching heat: for pages that are to stay,
+ * and for pages of a want that ended early. */
+dp_status dp_tier_want_uncounted(dp_tier *tier, const dp_page_id *pages, size_t count,
+                                 uint8_t *scratch, dp_tier_batch *batch, dp_error *err);
 
 /* The next ready page: *index is its place in pages. Waits at most timeout_ns
  * (DP_E_TIMEOUT; ask again). DP_E_NOTFOUND, without a sentence, when all were

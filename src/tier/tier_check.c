@@ -86,7 +86,8 @@ void dp_tier_check(dp_tier *tier)
 
     dp_mutex_lock(&tier->lock);
     for (uint32_t i = 0; i < tier->page_count; i++)
-        check_page(tier, tier->pages[i], &sums);
+        if (tier->pages[i])
+            check_page(tier, tier->pages[i], &sums);
     DP_CHECK(sums.used_bytes == tier->slots.used_bytes);
     DP_CHECK(sums.evictable_bytes == tier->evictable_bytes);
     DP_CHECK(sums.evictable_count == tier->evictable.count);

@@ -80,6 +80,7 @@ void dp_tier_set_policy(dp_tier *tier, const dp_policy *policy)
     dp_mutex_lock(&tier->lock);
     tier->policy = policy;
     for (uint32_t i = 0; i < tier->page_count; i++)
-        rescore_locked(tier, tier->pages[i]);
+        if (tier->pages[i])
+            rescore_locked(tier, tier->pages[i]);
     dp_mutex_unlock(&tier->lock);
 }

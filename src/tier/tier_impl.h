@@ -58,6 +58,7 @@ struct dp_tier {
 
     dp_page **pages; /* [page_count] */
     uint32_t page_count, page_capacity;
+    uint32_t hole_count;    /* of pages[], NULL: removed */
     uint64_t largest_bytes; /* of an unpinned page */
     uint64_t pinned_bytes;
     uint64_t all_bytes; /* of all pages */
@@ -99,11 +100,12 @@ void dp_tier_forbid_evict_locked(dp_tier *tier, dp_page *page);
  * least one slot was given back at once. */
 bool dp_tier_cancel_unwanted_locked(dp_tier *tier, uint64_t tick_end);
 
+/* Takes the memory of a page nobody leases, wants or has pinned; releases the lock
+ * while it waits for reads to end. */
+void dp_tier_vacate_locked(dp_tier *tier, dp_page *page);
+
 /* tier_batch.c: every batch that waits for the page hears why it will not come. */
 void dp_tier_fail_claims_locked(dp_tier *tier, dp_page *page, const dp_error *error);
-/* As dp_tier_want, without counting hits and misses or touching heat: for pins. */
-dp_status dp_tier_want_uncounted(dp_tier *tier, const dp_page_id *pages, size_t count,
-                                 uint8_t *scratch, dp_tier_batch *batch, dp_error *err);
 
 /* tier_stats.c */
 void dp_tier_count_latency_locked(dp_tier *tier, uint64_t ns);

@@ -311,6 +311,24 @@ bool dp_tier_cancel_unwanted_locked(dp_tier *tier, uint64_t tick_end)
     return is_any_ended;
 }
 
+void dp_tier_vacate_locked(dp_tier *tier, dp_page *page)
+{
+    DP_CHECK(page->lease_count == 0 && page->want_count == 0 && !page->is_pinned);
+    if (page->state == DP_PAGE_LOADING && !page->load->is_canceled) {
+        dp_load *load = page->load;
+        load->is_canceled = true;
+        cancel_reads_locked(load);
+        if (load->pending == 0)
+            end_load_locked(tier, load);
+    }
+    while (page->state == DP_PAGE_LOADING)
+        dp_cond_wait(&tier->changed, &tier->lock);
+    if (page->state == DP_PAGE_RESIDENT) {
+        dp_tier_forbid_evict_locked(tier, page);
+        drop_slot_locked(tier, page);
+    }
+}
+
 /* After the budget became smaller: what may leave leaves, least useful first. */
 static void shrink_locked(dp_tier *tier)
 {

@@ -630,6 +630,65 @@ static void test_latencies(void **unused)
     bench_close(&b);
 }
 
+static void end_reads(void *user)
+{
+    while (dp_source_fake_end_any(user, 0, true))
+        continue;
+}
+
+/* A page that is resident, one whose load is taken back, and one whose cancel comes too
+ * late are forgotten; their numbers serve again. */
+static void test_pages_come_and_go(void **unused)
+{
+    dp_thread disk;
+    dp_error err;
+    bench b;
+
+    bench_open(&b, 8, 4);
+    use_pages(&b, &b.pages[1], 1);
+    dp_tier_prefetch(b.tier, &b.pages[2], 1);
+    dp_tier_remove_page(b.tier, b.pages[1]);
+    dp_tier_remove_page(b.tier, b.pages[2]);
+    CHECK(stats_of(&b).page_count == 6 && stats_of(&b).resident_count == 0, "two are gone");
+    b.fake.late_percent = 100;
+    dp_tier_prefetch(b.tier, &b.pages[3], 1);
+    CHECK_OK(dp_thread_start(&disk, "disk", end_reads, &b.fake, &err), err);
+    dp_tier_remove_page(b.tier, b.pages[3]);
+    dp_source_fake_stop(&b.fake);
+    dp_thread_join(&disk);
+    CHECK(stats_of(&b).page_count == 5 && stats_of(&b).load_failures == 0, "no failure");
+    for (uint32_t i = 1; i <= 3; i++) {
+        dp_page_desc desc = page_desc(i, 2);
+        CHECK_OK(dp_tier_add_page(b.tier, &desc, &b.pages[i], &err), err);
+        CHECK(b.pages[i] == i, "number %u", b.pages[i]);
+    }
+    use_pages(&b, b.pages, 8);
+    CHECK(stats_of(&b).page_count == 8 && dp_tier_page_count(b.tier) == 8, "all are back");
+    dp_tier_remove_page(b.tier, b.pages[7]); /* a hole is there when it closes */
+    bench_close(&b);
+}
+
+static void test_unpin(void **unused)
+{
+    dp_error err;
+    bench b;
+
+    bench_open(&b, 8, 4);
+    dp_source_fake_end_all(&b.fake);
+    dp_tier_prefetch(b.tier, b.pages, 3);
+    dp_source_fake_end_all(&b.fake);
+    CHECK_OK(dp_tier_pin(b.tier, b.pages, 3, NULL, NULL, &err), err);
+    dp_tier_unpin(b.tier, &b.pages[1], 3); /* the last of them was not pinned */
+    CHECK(stats_of(&b).pinned_bytes == PAGE_BYTES, "one stays");
+    for (int i = 0; i < 3; i++) {
+        dp_tier_tick(b.tier);
+        use_pages(&b, &b.pages[4], 4);
+    }
+    CHECK(is_resident(&b, 0) && !is_resident(&b, 1) && !is_resident(&b, 2), "may leave again");
+    CHECK_OK(dp_tier_set_budget(b.tier, 2 * PAGE_BYTES, &err), err);
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -645,6 +704,8 @@ int main(void)
         cmocka_unit_test(test_pin),
         cmocka_unit_test(test_pinned_slots_are_exact),
         cmocka_unit_test(test_pin_fails),
+        cmocka_unit_test(test_unpin),
+        cmocka_unit_test(test_pages_come_and_go),
         cmocka_unit_test(test_never_fits),
         cmocka_unit_test(test_budget_shrinks_as_leases_end),
         cmocka_unit_test(test_memory_is_short),
