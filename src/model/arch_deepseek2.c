@@ -167,7 +167,11 @@ static dp_status deepseek2_layer(dp_step *step, uint32_t l, dp_error *err)
     if (st)
         return st;
     dp_block_norm(step, dp_weight_f32(&w->attn_norm, &lease));
-    dp_block_mla(step, l, &lease);
+    st = dp_block_mla(step, l, &lease, err);
+    if (st) {
+        dp_tier_release(step->tier, &lease);
+        return st;
+    }
     dp_block_norm(step, dp_weight_f32(&w->ffn_norm, &lease));
     return dp_standard_feed_forward(step, w, &lease, err);
 }

@@ -36,9 +36,17 @@ uint64_t dp_page_list_bytes(const dp_page_list *list, uint32_t i)
     return bytes;
 }
 
+void dp_site_name(const dp_site *site, char out[DP_GGUF_NAME_MAX])
+{
+    snprintf(out, DP_GGUF_NAME_MAX, site->format, site->layer);
+}
+
 dp_status dp_binder_init(dp_binder *b, const dp_gguf *gguf, dp_page_list *list, dp_error *err)
 {
-    *b = (dp_binder){ .gguf = gguf, .list = list, .err = err };
+    *b = (dp_binder){ .gguf = gguf,
+                      .list = list,
+                      .err = err,
+                      .wrong_file = "this architecture as doppler knows it" };
     b->is_bound = dp_alloc_zero(dp_gguf_tensor_count(gguf), 1);
     if (!b->is_bound)
         b->status = dp_fail(err, DP_E_NOMEM, "binding: no memory");
@@ -57,9 +65,8 @@ dp_status dp_binder_finish(dp_binder *b)
     for (size_t i = 0; !b->status && i < dp_gguf_tensor_count(b->gguf); i++) {
         const dp_tensor *t = dp_gguf_tensor(b->gguf, i);
         if (!b->is_bound[i] && !is_ignored(t->name))
-            b->status = dp_fail(b->err, DP_E_UNSUPPORTED,
-                                "tensor %s: not a part of this architecture as doppler knows it",
-                                t->name.bytes);
+            b->status = dp_fail(b->err, DP_E_UNSUPPORTED, "tensor %s: not a part of %s",
+                                t->name.bytes, b->wrong_file);
     }
     dp_free(b->is_bound);
     b->is_bound = NULL;
@@ -160,6 +167,7 @@ static void fill_weight(dp_binder *b, dp_weight *out, const dp_tensor *t, uint32
         .k = k,
         .dtype = t->dtype,
         .row_bytes = t->size / (t->ne[1] * t->ne[2] * t->ne[3]),
+        .site = DP_SITE_NONE,
     };
 }
 
@@ -171,13 +179,30 @@ bool dp_bind_has(const dp_binder *b, const char *format, uint32_t layer)
     return dp_gguf_find_tensor(b->gguf, name) != NULL;
 }
 
+/* The site of a matrix on the page opened last; experts 0: not a stack. */
+static uint32_t add_site(dp_binder *b, const char *format, uint32_t layer, uint32_t rows,
+                         uint32_t k, uint32_t experts)
+{
+    dp_site_list *list = b->sites;
+
+    if (!list || b->status)
+        return DP_SITE_NONE;
+    if (!grow((void **)&list->sites, list->count, &list->capacity, sizeof *list->sites)) {
+        b->status = dp_fail(b->err, DP_E_NOMEM, "binding: sites of adapters");
+        return DP_SITE_NONE;
+    }
+    list->sites[list->count] =
+        (dp_site){ format, layer, b->list->page_count - 1, rows, k, experts };
+    return list->count++;
+}
+
 static void bind_stack(dp_binder *b, dp_weight *out, const char *format, uint32_t layer,
                        uint32_t stack, uint32_t rows, uint32_t k, unsigned flags)
 {
     char name[DP_GGUF_NAME_MAX];
     const dp_tensor *t;
 
-    *out = (dp_weight){ .page = DP_PAGE_NONE };
+    *out = (dp_weight){ .page = DP_PAGE_NONE, .site = DP_SITE_NONE };
     if (b->status)
         return;
     snprintf(name, sizeof name, format, layer);
@@ -187,9 +212,11 @@ static void bind_stack(dp_binder *b, dp_weight *out, const char *format, uint32_
             b->status = dp_fail(b->err, DP_E_NOTFOUND, "tensor %s: missing from the file", name);
         return;
     }
-    rows = rows ? rows : 1;
-    if (check(b, t, k, rows, stack, flags) && add_part(b, t, 0, t->size))
-        fill_weight(b, out, t, stack * rows, k);
+    if (!check(b, t, k, rows ? rows : 1, stack, flags) || !add_part(b, t, 0, t->size))
+        return;
+    fill_weight(b, out, t, stack * (rows ? rows : 1), k);
+    if (rows && !(flags & (DP_BIND_F32 | DP_BIND_FIXED)))
+        out->site = add_site(b, format, layer, rows, k, 0);
 }
 
 void dp_bind_weight(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t rows,
@@ -201,7 +228,7 @@ void dp_bind_weight(dp_binder *b, dp_weight *out, const char *format, uint32_t l
 void dp_bind_stack(dp_binder *b, dp_weight *out, const char *format, uint32_t layer, uint32_t stack,
                    uint32_t rows, uint32_t k)
 {
-    bind_stack(b, out, format, layer, stack, rows, k, 0);
+    bind_stack(b, out, format, layer, stack, rows, k, DP_BIND_FIXED);
 }
 
 void dp_bind_skip_layer(dp_binder *b, uint32_t layer)
@@ -226,7 +253,7 @@ void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, cons
     const dp_tensor *t;
     uint64_t slice;
 
-    *out = (dp_weight){ .page = DP_PAGE_NONE };
+    *out = (dp_weight){ .page = DP_PAGE_NONE, .site = DP_SITE_NONE };
     if (b->status)
         return;
     snprintf(name, sizeof name, stack_format, layer);
@@ -235,6 +262,8 @@ void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, cons
         slice = t->size / expert_count;
         if (check(b, t, k, rows, expert_count, 0) && add_part(b, t, expert * slice, slice))
             fill_weight(b, out, t, rows, k);
+        if (expert == 0)
+            out->site = add_site(b, stack_format, layer, rows, k, expert_count);
         return;
     }
     snprintf(name, sizeof name, each_format, layer, expert);
@@ -246,6 +275,8 @@ void dp_bind_expert(dp_binder *b, dp_weight *out, const char *stack_format, cons
     }
     if (check(b, t, k, rows, 1, 0) && add_part(b, t, 0, t->size))
         fill_weight(b, out, t, rows, k);
+    if (expert == 0)
+        out->site = add_site(b, stack_format, layer, rows, k, expert_count);
 }
 
 void dp_bind_expert_half(dp_binder *b, dp_weight *out, const char *format, uint32_t layer,
@@ -255,7 +286,7 @@ void dp_bind_expert_half(dp_binder *b, dp_weight *out, const char *format, uint3
     char name[DP_GGUF_NAME_MAX];
     const dp_tensor *t;
 
-    *out = (dp_weight){ .page = DP_PAGE_NONE };
+    *out = (dp_weight){ .page = DP_PAGE_NONE, .site = DP_SITE_NONE };
     if (b->status)
         return;
     snprintf(name, sizeof name, format, layer);
@@ -275,7 +306,7 @@ void dp_bind_row(dp_binder *b, dp_weight *out, const char *format, uint32_t laye
     char name[DP_GGUF_NAME_MAX];
     const dp_tensor *t;
 
-    *out = (dp_weight){ .page = DP_PAGE_NONE };
+    *out = (dp_weight){ .page = DP_PAGE_NONE, .site = DP_SITE_NONE };
     if (b->status)
         return;
     snprintf(name, sizeof name, format, layer);
@@ -288,11 +319,11 @@ void dp_bind_row(dp_binder *b, dp_weight *out, const char *format, uint32_t laye
 }
 
 void dp_bind_table(dp_binder *b, dp_table *out, const char *name, uint32_t rows, uint32_t k,
-                   uint64_t page_bytes)
+                   uint64_t page_bytes, bool is_multiplied)
 {
     const dp_tensor *t;
 
-    *out = (dp_table){ .first_page = DP_PAGE_NONE };
+    *out = (dp_table){ .first_page = DP_PAGE_NONE, .site = DP_SITE_NONE };
     if (b->status)
         return;
     t = find(b, name);
@@ -302,15 +333,19 @@ void dp_bind_table(dp_binder *b, dp_table *out, const char *name, uint32_t rows,
     }
     if (!check(b, t, k, rows, 1, 0))
         return;
-    *out = (dp_table){ .rows = rows, .k = k, .dtype = t->dtype, .row_bytes = t->size / rows };
+    *out = (dp_table){
+        .rows = rows, .k = k, .dtype = t->dtype, .row_bytes = t->size / rows, .site = DP_SITE_NONE
+    };
     out->rows_per_page = (uint32_t)DP_MIN(DP_MAX(page_bytes / out->row_bytes, 1), (uint64_t)rows);
     out->page_count = (rows + out->rows_per_page - 1) / out->rows_per_page;
     for (uint32_t i = 0; i < out->page_count && !b->status; i++) {
         uint64_t first = (uint64_t)i * out->rows_per_page;
         uint64_t count = DP_MIN((uint64_t)out->rows_per_page, rows - first);
         dp_page_id page = dp_bind_page(b, DP_PAGE_ALWAYS, UINT32_MAX, i);
-        if (i == 0)
+        if (i == 0) {
             out->first_page = page;
+            out->site = is_multiplied ? add_site(b, name, UINT32_MAX, rows, k, 0) : DP_SITE_NONE;
+        }
         if (!b->status)
             add_part(b, t, first * out->row_bytes, count * out->row_bytes);
     }
@@ -319,6 +354,13 @@ void dp_bind_table(dp_binder *b, dp_table *out, const char *name, uint32_t rows,
 dp_mat dp_weight_mat(const dp_weight *w, const dp_lease *lease)
 {
     return (dp_mat){ lease->parts[w->part], w->dtype, w->rows, w->k, w->row_bytes };
+}
+
+dp_mat dp_mat_rows(dp_mat m, uint32_t first, uint32_t count)
+{
+    m.bytes = (const uint8_t *)m.bytes + first * m.row_bytes;
+    m.rows = count;
+    return m;
 }
 
 const float *dp_weight_f32(const dp_weight *w, const dp_lease *lease)

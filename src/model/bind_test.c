@@ -418,7 +418,7 @@ static void tables_are_cut_into_whole_rows(void **unused)
 
         CHECK_OK(dp_binder_init(&b, gguf, &list, &err), err);
         dp_bind_page(&b, DP_PAGE_ALWAYS, 0, 0); /* tables need not begin at page 0 */
-        dp_bind_table(&b, &table, "token_embd.weight", 300, 32, cuts[i].page_bytes);
+        dp_bind_table(&b, &table, "token_embd.weight", 300, 32, cuts[i].page_bytes, false);
         CHECK(!b.status && table.first_page == 1, "page %u", table.first_page);
         CHECK(table.rows_per_page == cuts[i].rows_per_page &&
                   table.page_count == cuts[i].page_count && list.page_count == 1 + table.page_count,
@@ -467,7 +467,7 @@ static void a_failed_binder_does_nothing_more(void **unused)
     dp_bind_weight(&b, &weight, "blk.%u.no", 7, 1, 1, 0);
     CHECK(b.status == DP_E_NOTFOUND && weight.page == DP_PAGE_NONE, "status %d", b.status);
     CHECK(dp_bind_page(&b, DP_PAGE_ALWAYS, 0, 1) == DP_PAGE_NONE, "a page");
-    dp_bind_table(&b, &table, "neither", 1, 1, 1);
+    dp_bind_table(&b, &table, "neither", 1, 1, 1, false);
     dp_bind_expert(&b, &weight, "nor.%u", "this.%u.%u", 0, 0, 1, 1, 1);
     CHECK(dp_binder_finish(&b) == DP_E_NOTFOUND && strstr(err.text, "blk.7.no"), "%s", err.text);
     CHECK(list.page_count == 1, "%u pages", list.page_count);

@@ -10,9 +10,11 @@ void dp_block_norm(dp_step *step, const float *gain)
                                hp->norm_eps);
 }
 
-static void project(dp_step *step, const dp_layer *w, const dp_lease *lease)
+static dp_status project(dp_step *step, const dp_layer *w, const dp_lease *lease, dp_error *err)
 {
-    dp_op_matmul op = {
+    dp_product p = { .site = { w->q.site, w->k.site, w->v.site } };
+
+    p.op = (dp_op_matmul){
         .x = step->h,
         .x_stride = step->model->hp.embed_dim,
         .tokens = step->count,
@@ -24,7 +26,7 @@ static void project(dp_step *step, const dp_layer *w, const dp_lease *lease)
         },
     };
 
-    step->device->ops->matmul(step->device, &op);
+    return dp_step_product(step, &p, err);
 }
 
 /* Each head of q and k by itself: heads lie one behind the other. */
@@ -95,11 +97,21 @@ static void store_and_attend(dp_step *step, uint32_t layer, const dp_lease *leas
     step->device->ops->attention(step->device, &attention);
 }
 
-void dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease)
+dp_status dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease, dp_error *err)
 {
     const dp_model *m = step->model;
     const dp_layer *w = &m->layers[layer];
-    dp_op_matmul output = {
+    dp_product output = { .site = { w->o.site } };
+    dp_status st = project(step, w, lease, err);
+
+    if (st)
+        return st;
+    norm_heads(step, step->q, m->hp.head_count[layer], dp_weight_f32(&w->q_norm, lease));
+    norm_heads(step, step->k, m->hp.kv_head_count[layer], dp_weight_f32(&w->k_norm, lease));
+    rotate(step, step->q, m->hp.head_count[layer]);
+    rotate(step, step->k, m->hp.kv_head_count[layer]);
+    store_and_attend(step, layer, lease);
+    output.op = (dp_op_matmul){
         .x = step->mixed,
         .x_stride = w->o.k,
         .tokens = step->count,
@@ -107,13 +119,9 @@ void dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease)
         .part = { { dp_weight_mat(&w->o, lease), dp_weight_f32(&w->o_bias, lease), step->h,
                     w->o.rows } },
     };
-
-    project(step, w, lease);
-    norm_heads(step, step->q, m->hp.head_count[layer], dp_weight_f32(&w->q_norm, lease));
-    norm_heads(step, step->k, m->hp.kv_head_count[layer], dp_weight_f32(&w->k_norm, lease));
-    rotate(step, step->q, m->hp.head_count[layer]);
-    rotate(step, step->k, m->hp.kv_head_count[layer]);
-    store_and_attend(step, layer, lease);
-    step->device->ops->matmul(step->device, &output);
+    st = dp_step_product(step, &output, err);
+    if (st)
+        return st;
     step->device->ops->add(step->device, step->x, step->h, (size_t)step->count * m->hp.embed_dim);
+    return DP_OK;
 }

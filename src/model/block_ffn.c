@@ -11,38 +11,47 @@ static void activate(dp_step *step, size_t n)
         step->device->ops->swiglu(step->device, step->gate, step->gate, step->up, n);
 }
 
-void dp_block_swiglu(dp_step *step, const dp_ffn *w, const dp_lease *lease, const uint32_t *x_rows,
-                     uint32_t tokens, float *y)
+dp_status dp_block_swiglu(dp_step *step, const dp_ffn *w, uint32_t expert, const dp_lease *lease,
+                          const uint32_t *tokens, uint32_t count, float *y, dp_error *err)
 {
-    dp_op_matmul in = {
+    dp_product in = { .site = { w->gate.site, w->up.site }, .tokens = tokens, .expert = expert };
+    dp_product out = { .site = { w->down.site }, .tokens = tokens, .expert = expert };
+    dp_status st;
+
+    in.op = (dp_op_matmul){
         .x = step->h,
         .x_stride = step->model->hp.embed_dim,
-        .x_rows = x_rows,
-        .tokens = tokens,
+        .x_rows = tokens,
+        .tokens = count,
         .part_count = 2,
         .part = { { dp_weight_mat(&w->gate, lease), dp_weight_f32(&w->gate_bias, lease), step->gate,
                     w->gate.rows },
                   { dp_weight_mat(&w->up, lease), dp_weight_f32(&w->up_bias, lease), step->up,
                     w->up.rows } },
     };
-    dp_op_matmul out = {
+    out.op = (dp_op_matmul){
         .x = step->gate,
         .x_stride = w->gate.rows,
-        .tokens = tokens,
+        .tokens = count,
         .part_count = 1,
         .part = { { dp_weight_mat(&w->down, lease), dp_weight_f32(&w->down_bias, lease), y,
                     w->down.rows } },
     };
-
-    step->device->ops->matmul(step->device, &in);
-    activate(step, (size_t)tokens * w->gate.rows);
-    step->device->ops->matmul(step->device, &out);
+    st = dp_step_product(step, &in, err);
+    if (st)
+        return st;
+    activate(step, (size_t)count * w->gate.rows);
+    return dp_step_product(step, &out, err);
 }
 
-void dp_block_ffn(dp_step *step, const dp_layer *layer, const dp_lease *lease)
+dp_status dp_block_ffn(dp_step *step, const dp_layer *layer, const dp_lease *lease, dp_error *err)
 {
     /* h is read by the first product and free for the last one's result. */
-    dp_block_swiglu(step, &layer->ffn, lease, NULL, step->count, step->h);
+    dp_status st = dp_block_swiglu(step, &layer->ffn, 0, lease, NULL, step->count, step->h, err);
+
+    if (st)
+        return st;
     step->device->ops->add(step->device, step->x, step->h,
                            (size_t)step->count * step->model->hp.embed_dim);
+    return DP_OK;
 }

@@ -32,7 +32,7 @@ static void bind_up(dp_model *m, dp_binder *b, uint32_t l)
     uint32_t lora = hp->kv_lora_rank;
 
     dp_bind_weight(b, &w->kv_b, "blk.%u.attn_kv_b.weight", l, heads * (nope + value), lora,
-                   DP_BIND_OPTIONAL);
+                   DP_BIND_OPTIONAL | DP_BIND_FIXED);
     if (has(&w->kv_b))
         return;
     dp_bind_stack(b, &w->k_b, "blk.%u.attn_k_b.weight", l, heads, lora, nope);
@@ -64,31 +64,31 @@ void dp_bind_mla(dp_model *m, dp_binder *b, uint32_t l)
 
 /* ---- what a token brings: queries, its latent, its rotated key ---- */
 
-static dp_mat rows_of(dp_mat m, uint32_t first, uint32_t count)
-{
-    m.bytes = (const uint8_t *)m.bytes + first * m.row_bytes;
-    m.rows = count;
-    return m;
-}
-
 /* q [T][heads * query], v [T][kv_lora] and k [T][rope] from h. */
-static void project(dp_step *step, const dp_layer *w, const dp_lease *lease)
+static dp_status project(dp_step *step, const dp_layer *w, const dp_lease *lease, dp_error *err)
 {
     const dp_hparams *hp = &step->model->hp;
     const dp_device_ops *ops = step->device->ops;
     bool is_low = has(&w->mla.q_a);
     dp_mat kv_a = dp_weight_mat(&w->mla.kv_a, lease);
     dp_mat q = dp_weight_mat(is_low ? &w->mla.q_a : &w->q, lease);
-    dp_op_matmul down = {
+    dp_product down = { .site = { is_low ? w->mla.q_a.site : w->q.site, w->mla.kv_a.site,
+                                  w->mla.kv_a.site },
+                        .row_first = { 0, 0, hp->kv_lora_rank } };
+    dp_product up = { .site = { w->q.site } };
+    dp_status st;
+
+    down.op = (dp_op_matmul){
         .x = step->h,
         .x_stride = hp->embed_dim,
         .tokens = step->count,
         .part_count = 3,
         .part = { { q, NULL, is_low ? step->q_low : step->q, q.rows },
-                  { rows_of(kv_a, 0, hp->kv_lora_rank), NULL, step->v, hp->kv_lora_rank },
-                  { rows_of(kv_a, hp->kv_lora_rank, hp->rope_dim), NULL, step->k, hp->rope_dim } },
+                  { dp_mat_rows(kv_a, 0, hp->kv_lora_rank), NULL, step->v, hp->kv_lora_rank },
+                  { dp_mat_rows(kv_a, hp->kv_lora_rank, hp->rope_dim), NULL, step->k,
+                    hp->rope_dim } },
     };
-    dp_op_matmul up = {
+    up.op = (dp_op_matmul){
         .x = step->q_low,
         .x_stride = hp->q_lora_rank,
         .tokens = step->count,
@@ -96,14 +96,16 @@ static void project(dp_step *step, const dp_layer *w, const dp_lease *lease)
         .part = { { dp_weight_mat(&w->q, lease), NULL, step->q, w->q.rows } },
     };
 
-    ops->matmul(step->device, &down);
+    st = dp_step_product(step, &down, err);
+    if (st)
+        return st;
     ops->rmsnorm(step->device, step->v, step->v, dp_weight_f32(&w->mla.kv_a_norm, lease),
                  step->count, hp->kv_lora_rank, hp->norm_eps);
     if (!is_low)
-        return;
+        return DP_OK;
     ops->rmsnorm(step->device, step->q_low, step->q_low, dp_weight_f32(&w->mla.q_a_norm, lease),
                  step->count, hp->q_lora_rank, hp->norm_eps);
-    ops->matmul(step->device, &up);
+    return dp_step_product(step, &up, err);
 }
 
 /* The last rope values of each of `heads` heads of width head_dim. */
@@ -256,20 +258,16 @@ static uint32_t run_length(const dp_step *step, uint32_t first)
     return count;
 }
 
-void dp_block_mla(dp_step *step, uint32_t layer, const dp_lease *lease)
+dp_status dp_block_mla(dp_step *step, uint32_t layer, const dp_lease *lease, dp_error *err)
 {
     const dp_model *m = step->model;
     const dp_layer *w = &m->layers[layer];
     uint32_t heads = m->hp.head_count[layer];
-    dp_op_matmul output = {
-        .x = step->mixed,
-        .x_stride = w->o.k,
-        .tokens = step->count,
-        .part_count = 1,
-        .part = { { dp_weight_mat(&w->o, lease), NULL, step->h, w->o.rows } },
-    };
+    dp_product output = { .site = { w->o.site } };
+    dp_status st = project(step, w, lease, err);
 
-    project(step, w, lease);
+    if (st)
+        return st;
     rotate(step, step->q, heads, m->hp.key_dim_mla);
     rotate(step, step->k, 1, m->hp.rope_dim);
     store(step, layer);
@@ -281,6 +279,16 @@ void dp_block_mla(dp_step *step, uint32_t layer, const dp_lease *lease)
         else
             absorb(step, w, heads, first, count, lease);
     }
-    step->device->ops->matmul(step->device, &output);
+    output.op = (dp_op_matmul){
+        .x = step->mixed,
+        .x_stride = w->o.k,
+        .tokens = step->count,
+        .part_count = 1,
+        .part = { { dp_weight_mat(&w->o, lease), NULL, step->h, w->o.rows } },
+    };
+    st = dp_step_product(step, &output, err);
+    if (st)
+        return st;
     step->device->ops->add(step->device, step->x, step->h, (size_t)step->count * m->hp.embed_dim);
+    return DP_OK;
 }

@@ -9,6 +9,7 @@
 #define DP_MODEL_BLOCKS_H
 
 #include "model/arch.h"
+#include "model/product.h"
 #include "model/step.h"
 #include "model/stream.h"
 
@@ -61,11 +62,22 @@ struct dp_step {
     dp_page_id *pages;      /* [experts]: wanted in this layer */
     uint8_t *page_scratch;  /* [experts or embedding pages] */
 
-    float *logits; /* [logits_rows][vocab] */
+    float *logits;       /* [logits_rows][vocab] */
+    uint32_t *row_token; /* [logits_rows]: whose they are */
+
+    /* adapters: token t's set is sets[set_of[t]], none at or past set_count */
+    const dp_lora_set **sets; /* [set_count <= T] different ones */
+    uint32_t set_count;
+    uint32_t *set_of; /* [T] */
+    dp_adapting adapting;
 };
 
 /* A lease on one page, waiting; released by dp_tier_release. */
 dp_status dp_step_acquire(dp_step *step, dp_page_id page, dp_lease *lease, dp_error *err);
+/* The same without reading ahead, for pages that are no part of every step: an adapter's,
+ * beside another lease, or an expert's. is_counted: as a hit or miss. */
+dp_status dp_step_acquire_beside(dp_step *step, dp_page_id page, bool is_counted, dp_lease *lease,
+                                 dp_error *err);
 /* The next page of a batch, waiting. DP_E_NOTFOUND: all were served. */
 dp_status dp_step_next(dp_step *step, dp_tier_batch *batch, dp_lease *lease, size_t *index,
                        dp_error *err);
@@ -73,13 +85,16 @@ dp_status dp_step_next(dp_step *step, dp_tier_batch *batch, dp_lease *lease, siz
 /* h = rmsnorm(x) * gain. */
 void dp_block_norm(dp_step *step, const float *gain);
 
+/* Blocks end as waiting for a page of an adapter ends (product.h). The lease is the
+ * caller's, where nothing else is said. */
+
 /* x += W_o attention(q, k, v) with q, k, v = W h (+ bias), heads of q and k normed
  * where the layer has such norms, rotated by position, keys and values stored. */
-void dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease);
+dp_status dp_block_attention(dp_step *step, uint32_t layer, const dp_lease *lease, dp_error *err);
 
 /* The same with one latent for the keys and values of all heads (block_mla.c). */
 #define DP_MLA_TOKENS 64 /* in the latent's space at once: its queries are wide */
-void dp_block_mla(dp_step *step, uint32_t layer, const dp_lease *lease);
+dp_status dp_block_mla(dp_step *step, uint32_t layer, const dp_lease *lease, dp_error *err);
 /* Attention of tokens [first, first + count), of one sequence, in its other form: mixed from
  * q, once latents are stored. */
 #define DP_MLA_EXPAND_MIN 192 /* tokens: for fewer, making keys costs more than it saves */
@@ -90,17 +105,18 @@ float dp_mla_scale(const dp_hparams *hp); /* of the softmax */
 void dp_bind_mla(dp_model *m, dp_binder *b, uint32_t layer);
 
 /* x += W_down swiglu(W_gate h, W_up h). */
-void dp_block_ffn(dp_step *step, const dp_layer *layer, const dp_lease *lease);
+dp_status dp_block_ffn(dp_step *step, const dp_layer *layer, const dp_lease *lease, dp_error *err);
 
 /* x += the shared expert where the layer has one, then the sum over chosen experts, router
  * applied to h. lease: the layer's page; it is released as soon as its weights were used,
  * always. */
 dp_status dp_block_moe(dp_step *step, const dp_layer *layer, dp_lease *lease, dp_error *err);
 
-/* Writes the feed-forward of `tokens` rows of h, with the family's activation, into y
- * [tokens][D]: x_rows picks the rows (NULL: in order). lease: of the page w lies on. */
-void dp_block_swiglu(dp_step *step, const dp_ffn *w, const dp_lease *lease, const uint32_t *x_rows,
-                     uint32_t tokens, float *y);
+/* Writes the feed-forward of `count` tokens, with the family's activation, into y
+ * [count][D]: `tokens` picks the rows of h (NULL: in order). lease: of the page w lies on;
+ * expert: which one it is, of a stack. */
+dp_status dp_block_swiglu(dp_step *step, const dp_ffn *w, uint32_t expert, const dp_lease *lease,
+                          const uint32_t *tokens, uint32_t count, float *y, dp_error *err);
 
 /* ---- the layer most families share (standard_layer.c) ---- */
 

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "format/lora.h"
 #include "format/rope_scale.h"
 #include "model/arch.h"
 
@@ -27,13 +28,28 @@ static void bind_globals(dp_model *m, dp_binder *b)
     m->is_tied = !dp_gguf_find_tensor(b->gguf, "output.weight");
     if (m->is_tied) {
         dp_bind_table(b, &m->head, "token_embd.weight", hp->vocab_size, hp->embed_dim,
-                      HEAD_PAGE_BYTES);
+                      HEAD_PAGE_BYTES, false);
         m->embed = m->head;
         return;
     }
-    dp_bind_table(b, &m->head, "output.weight", hp->vocab_size, hp->embed_dim, HEAD_PAGE_BYTES);
+    dp_bind_table(b, &m->head, "output.weight", hp->vocab_size, hp->embed_dim, HEAD_PAGE_BYTES,
+                  true);
     dp_bind_table(b, &m->embed, "token_embd.weight", hp->vocab_size, hp->embed_dim,
-                  EMBED_PAGE_BYTES);
+                  EMBED_PAGE_BYTES, false);
+}
+
+static dp_status refuse_adapter(const dp_gguf *gguf, dp_error *err)
+{
+    dp_lora_info info;
+    dp_error why;
+
+    if (dp_lora_read(&info, gguf, &why))
+        return dp_fail(err, DP_E_UNSUPPORTED,
+                       "an adapter, not a model, and none doppler can use: %s", why.text);
+    return dp_fail(err, DP_E_UNSUPPORTED,
+                   "a LoRA adapter for %s (%u matrices, rank %u, alpha %g), not a model: open "
+                   "the model it is for and add the adapter (--lora)",
+                   info.arch, info.pair_count, info.rank_max, (double)info.alpha);
 }
 
 dp_status dp_model_open(dp_model **out, const dp_gguf *gguf, dp_error *err)
@@ -45,7 +61,7 @@ dp_status dp_model_open(dp_model **out, const dp_gguf *gguf, dp_error *err)
     *out = NULL;
     if (!m)
         return dp_fail(err, DP_E_NOMEM, "model: no memory");
-    st = dp_hparams_read(&m->hp, gguf, err);
+    st = dp_lora_is_adapter(gguf) ? refuse_adapter(gguf, err) : dp_hparams_read(&m->hp, gguf, err);
     if (st)
         goto done;
     m->arch = dp_arch_find(m->hp.arch);
@@ -70,6 +86,7 @@ dp_status dp_model_open(dp_model **out, const dp_gguf *gguf, dp_error *err)
     st = dp_binder_init(&b, gguf, &m->pages, err);
     if (st)
         goto done;
+    b.sites = &m->sites;
     bind_globals(m, &b);
     m->arch->bind(m, &b);
     st = dp_binder_finish(&b);
@@ -88,6 +105,7 @@ void dp_model_close(dp_model *model)
     if (!model)
         return;
     dp_page_list_deinit(&model->pages);
+    dp_free(model->sites.sites);
     dp_free(model->layers);
     dp_free(model);
 }
@@ -113,7 +131,8 @@ uint64_t dp_model_heap_bytes(const dp_model *model)
     const dp_page_list *list = &model->pages;
 
     return sizeof *model + model->hp.layer_count * sizeof *model->layers +
-           list->page_capacity * sizeof *list->pages + list->part_capacity * sizeof *list->parts;
+           list->page_capacity * sizeof *list->pages + list->part_capacity * sizeof *list->parts +
+           model->sites.capacity * sizeof *model->sites.sites;
 }
 
 dp_status dp_model_register(const dp_model *model, dp_tier *tier, dp_error *err)

@@ -64,6 +64,7 @@ typedef struct dp_model {
     dp_hparams hp;
     const dp_arch *arch;
     dp_page_list pages;
+    dp_site_list sites;      /* what adapters may add to */
     dp_layer *layers;        /* [hp.layer_count] */
     dp_page_id globals_page; /* final norm, rope divisors */
     dp_weight output_norm, rope_divisors;

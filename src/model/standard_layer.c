@@ -162,9 +162,9 @@ dp_status dp_standard_feed_forward(dp_step *step, const dp_layer *w, dp_lease *l
     st = dp_step_acquire(step, w->ffn_page, lease, err);
     if (st)
         return st;
-    dp_block_ffn(step, w, lease);
+    st = dp_block_ffn(step, w, lease, err);
     dp_tier_release(step->tier, lease);
-    return DP_OK;
+    return st;
 }
 
 dp_status dp_standard_layer(dp_step *step, uint32_t l, dp_error *err)
@@ -176,7 +176,11 @@ dp_status dp_standard_layer(dp_step *step, uint32_t l, dp_error *err)
     if (st)
         return st;
     dp_block_norm(step, dp_weight_f32(&w->attn_norm, &lease));
-    dp_block_attention(step, l, &lease);
+    st = dp_block_attention(step, l, &lease, err);
+    if (st) {
+        dp_tier_release(step->tier, &lease);
+        return st;
+    }
     dp_block_norm(step, dp_weight_f32(&w->ffn_norm, &lease));
     return dp_standard_feed_forward(step, w, &lease, err);
 }

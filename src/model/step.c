@@ -109,6 +109,9 @@ static void lay_out(dp_step *s, struct layout *at, const dp_model *m, const dp_s
     s->pages = take(at, DP_MAX(n.experts, t), sizeof *s->pages);
     s->page_scratch = take(at, DP_MAX(n.experts, t), sizeof *s->page_scratch);
     s->logits = take(at, config->logits_rows * n.vocab, sizeof *s->logits);
+    s->row_token = take(at, config->logits_rows, sizeof *s->row_token);
+    s->sets = take(at, t, sizeof *s->sets);
+    s->set_of = take(at, t, sizeof *s->set_of);
 }
 
 uint64_t dp_step_bytes(const dp_model *model, const dp_step_config *config)
@@ -154,6 +157,7 @@ void dp_step_close(dp_step *step)
     if (!step)
         return;
     dp_stream_stop(&step->stream);
+    dp_adapting_close(&step->adapting, step->device);
     step->device->ops->release(step->device, step->buffers, step->buffer_bytes);
     dp_free(step);
 }
@@ -162,6 +166,23 @@ void dp_step_set_ahead(dp_step *step, uint32_t ahead)
 {
     dp_stream_stop(&step->stream);
     step->stream.depth = step->model->hp.expert_count ? 0 : DP_MIN(ahead, (uint32_t)DP_AHEAD_MAX);
+}
+
+dp_status dp_step_adapt(dp_step *step, uint32_t rank_max, dp_error *err)
+{
+    dp_adapting adapting = { 0 };
+    dp_status st = DP_OK;
+
+    if (rank_max == step->adapting.rank_max)
+        return DP_OK;
+    if (rank_max)
+        st = dp_adapting_open(&adapting, step->model, step->device, step->config.batch_tokens,
+                              rank_max, err);
+    if (st)
+        return st;
+    dp_adapting_close(&step->adapting, step->device);
+    step->adapting = adapting;
+    return DP_OK;
 }
 
 /* ---- waiting for pages ---- */
@@ -201,6 +222,21 @@ dp_status dp_step_acquire(dp_step *step, dp_page_id page, dp_lease *lease, dp_er
         return st;
     st = dp_step_next(step, batch, lease, &index, err);
     dp_stream_taken(&step->stream, page);
+    return st;
+}
+
+dp_status dp_step_acquire_beside(dp_step *step, dp_page_id page, bool is_counted, dp_lease *lease,
+                                 dp_error *err)
+{
+    dp_tier_batch batch;
+    uint8_t scratch;
+    size_t index;
+    dp_status st = (is_counted ? dp_tier_want : dp_tier_want_uncounted)(step->tier, &page, 1,
+                                                                        &scratch, &batch, err);
+
+    if (!st)
+        st = dp_step_next(step, &batch, lease, &index, err);
+    dp_tier_batch_end(&batch);
     return st;
 }
 
@@ -269,17 +305,23 @@ static dp_status head_rows(dp_step *step, uint32_t rows, dp_error *err)
         uint32_t first = p * table->rows_per_page;
         dp_lease lease;
         dp_status st = dp_step_acquire(step, table->first_page + p, &lease, err);
-        dp_op_matmul op = { .x = step->h, .x_stride = table->k, .tokens = rows, .part_count = 1 };
+        dp_product product = { .site = { table->site },
+                               .row_first = { first },
+                               .tokens = step->row_token };
         if (st)
             return st;
-        op.part[0] = (dp_matmul_part){
+        product.op =
+            (dp_op_matmul){ .x = step->h, .x_stride = table->k, .tokens = rows, .part_count = 1 };
+        product.op.part[0] = (dp_matmul_part){
             .w = { lease.parts[0], table->dtype, DP_MIN(table->rows_per_page, table->rows - first),
                    table->k, table->row_bytes },
             .y = step->logits + first,
             .y_stride = table->rows,
         };
-        step->device->ops->matmul(step->device, &op);
+        st = dp_step_product(step, &product, err);
         dp_tier_release(step->tier, &lease);
+        if (st)
+            return st;
     }
     return DP_OK;
 }
@@ -298,8 +340,10 @@ static dp_status head(dp_step *step, dp_step_sink on_logits, void *user, dp_erro
         dp_status st;
 
         for (; next < step->count && rows < step->config.logits_rows; next++)
-            if (step->tokens[next].wants_logits)
+            if (step->tokens[next].wants_logits) {
+                step->row_token[rows] = next;
                 memmove(step->x + rows++ * dim, step->x + next * dim, dim * sizeof *step->x);
+            }
         if (rows == 0)
             break;
         st = dp_step_acquire(step, step->model->globals_page, &lease, err);
@@ -322,6 +366,31 @@ static dp_status head(dp_step *step, dp_step_sink on_logits, void *user, dp_erro
 
 /* ---- the pass ---- */
 
+static bool is_same_set(const dp_lora_set *a, const dp_lora_set *b)
+{
+    bool is_same = a->count == b->count;
+
+    for (uint32_t i = 0; i < a->count && is_same; i++)
+        is_same = a->uses[i].lora == b->uses[i].lora && a->uses[i].scale == b->uses[i].scale;
+    return is_same;
+}
+
+/* Tokens with equal sets are multiplied together. */
+static void group_by_set(dp_step *step)
+{
+    step->set_count = 0;
+    for (uint32_t t = 0; t < step->count; t++) {
+        const dp_lora_set *set = step->tokens[t].adapters;
+        uint32_t s = set && set->count ? 0 : UINT32_MAX;
+
+        while (s < step->set_count && !is_same_set(step->sets[s], set))
+            s++;
+        if (s == step->set_count)
+            step->sets[step->set_count++] = set;
+        step->set_of[t] = s;
+    }
+}
+
 static void begin(dp_step *step, const dp_batch_token *tokens, uint32_t count)
 {
     const dp_rope *rope = &step->model->rope;
@@ -336,6 +405,7 @@ static void begin(dp_step *step, const dp_batch_token *tokens, uint32_t count)
         dp_rope_angles(rope, tokens[t].position, step->cos + (size_t)t * rope->pair_count,
                        step->sin + (size_t)t * rope->pair_count);
     }
+    group_by_set(step);
     dp_tier_tick(step->tier);
     dp_stream_begin(&step->stream, wants_head);
 }

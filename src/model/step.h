@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 #include "model/kv.h"
+#include "model/lora_weights.h"
 #include "model/model.h"
 
 #define DP_STEP_TIMEOUT_NS  ((uint64_t)120 * 1000000000)
@@ -28,6 +29,7 @@ typedef struct dp_batch_token {
     uint32_t position;
     const dp_kv_seq *seq; /* its rows reach `position`; the token's keys are stored there */
     bool wants_logits;
+    const dp_lora_set *adapters; /* NULL: none; borrowed for the step */
 } dp_batch_token;
 
 typedef struct dp_step dp_step;
@@ -53,6 +55,10 @@ void dp_step_close(dp_step *step);
 /* Between steps: gives up what is read ahead, and reads `ahead` pages from now on. Pages
  * may be pinned or not before the next step. */
 void dp_step_set_ahead(dp_step *step, uint32_t ahead);
+
+/* Buffers for adapters up to a rank; 0: none. Between steps. DP_E_NOMEM: they stay as
+ * they are. */
+dp_status dp_step_adapt(dp_step *step, uint32_t rank_max, dp_error *err);
 
 /* Evaluates tokens [count <= batch_tokens]; those of one sequence are in order
  * of position. on_logits is called once per token that wants them, in order,
