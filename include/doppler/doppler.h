@@ -2,6 +2,7 @@
 #ifndef DOPPLER_DOPPLER_H
 #define DOPPLER_DOPPLER_H
 
+#include "doppler/adapter.h"
 #include "doppler/chat.h"
 #include "doppler/chat_parse.h"
 #include "doppler/convert.h"

@@ -200,7 +200,7 @@ void dp_engine_close(dp_engine *engine)
 {
     if (!engine)
         return;
-    DP_CHECK(engine->session_count == 0);
+    DP_CHECK(engine->session_count == 0 && !engine->adapters);
     dp_resize_stop(engine);
     dp_free(engine->batch);
     dp_step_close(engine->step);
@@ -286,15 +286,15 @@ void dp_engine_stats(dp_engine *engine, dp_stats *out)
     out->budget_now_bytes = p->budget_bytes;
     out->budget_least_bytes = engine->resize.least_bytes;
     out->slot_budget_bytes = p->slot_bytes;
+    out->tables_bytes = p->tables_bytes + p->adapters.tables_bytes;
+    out->buffer_bytes = p->buffer_bytes + p->adapters.buffer_bytes;
     dp_mutex_unlock(&engine->resize.pins_lock);
     dp_tier_stats_read(engine->tier, &tier);
     copy_tier_stats(out, &tier);
     out->model_bytes = engine->model_bytes;
     out->reserve_bytes = p->reserve_bytes;
     out->peak_bytes = dp_sysmem_peak_bytes();
-    out->tables_bytes = p->tables_bytes;
     out->kv_bytes = p->kv_bytes;
-    out->buffer_bytes = p->buffer_bytes;
     out->threads = p->threads;
     kernel_name(out->kernels, sizeof out->kernels, engine->device->name);
     strncpy(out->source, engine->source->name, sizeof out->source - 1);

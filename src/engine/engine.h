@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "base/thread.h"
+#include "doppler/adapter.h"
 #include "doppler/session.h"
 #include "engine/plan.h"
 #include "engine/resize.h"
@@ -33,6 +34,7 @@ struct dp_engine {
     dp_kv *kv;
     dp_step *step;
     dp_plan plan;
+    dp_adapter *adapters; /* open ones, latest first */
     dp_budget budget;
     dp_resize resize;
     uint64_t model_bytes;
@@ -53,6 +55,8 @@ struct dp_session {
     uint32_t count;
     uint32_t evaluated; /* <= count; keys and values of these positions stand */
     dp_kv_seq seq;
+    dp_lora_set set;                        /* of tokens still to be evaluated */
+    dp_adapter *adapters[DP_LORA_USES_MAX]; /* [set.count] whose they are */
     dp_sampler sampler;
     float *logits; /* [vocab_size] after token `evaluated - 1`, if has_logits */
     bool has_logits;

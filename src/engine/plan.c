@@ -150,7 +150,7 @@ dp_status dp_plan_pins(dp_pins *out, const dp_plan *p, const dp_model *model, co
 {
     dp_pins_request request = {
         .slot_bytes = slot_bytes,
-        .other_bytes = p->other_bytes_max,
+        .other_bytes = p->other_bytes_max + p->adapters.page_bytes,
         .streams = model->hp.expert_count == 0,
         .last_first = model->is_tied ? 1 + model->head.page_count : 0, /* and the final norm */
     };

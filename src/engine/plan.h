@@ -17,6 +17,12 @@
 #include "engine/pins.h"
 #include "model/step.h"
 
+/* What open adapters take of a budget. */
+typedef struct dp_plan_adapters {
+    uint64_t tables_bytes, buffer_bytes;
+    uint64_t page_bytes; /* room for the largest page beside one of the model */
+} dp_plan_adapters;
+
 typedef struct dp_plan {
     uint64_t budget_bytes, reserve_bytes; /* reserve: left to the system by "auto" */
     uint64_t tables_bytes, kv_bytes, buffer_bytes, slot_bytes;
@@ -25,7 +31,8 @@ typedef struct dp_plan {
     dp_pins pins;          /* ... of whose pages these stay */
     bool pins_always;      /* all of them */
     uint64_t page_bytes_max,
-        other_bytes_max; /* of all pages; of those outside the always-used part */
+        other_bytes_max;       /* of all pages; of those outside the always-used part */
+    dp_plan_adapters adapters; /* beside tables_bytes, buffer_bytes; dp_plan_make knows none */
     uint32_t context_tokens, session_max, threads;
     dp_step_config step;
     dp_device_limits limits;

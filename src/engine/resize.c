@@ -29,13 +29,20 @@ void dp_resize_deinit(dp_resize *resize)
 
 static uint64_t fixed_bytes(const dp_plan *plan)
 {
-    return plan->tables_bytes + plan->kv_bytes + plan->buffer_bytes;
+    return plan->tables_bytes + plan->kv_bytes + plan->buffer_bytes + plan->adapters.tables_bytes +
+           plan->adapters.buffer_bytes;
+}
+
+/* Less cannot run: one page, and one of an adapter beside it. */
+static uint64_t hard_floor_bytes(const dp_plan *plan)
+{
+    return fixed_bytes(plan) + plan->page_bytes_max + plan->adapters.page_bytes;
 }
 
 /* Room for the largest page and, beside it, the largest that is asked for out of order. */
 static uint64_t floor_bytes(const dp_plan *plan)
 {
-    return fixed_bytes(plan) + 2 * plan->page_bytes_max;
+    return hard_floor_bytes(plan) + plan->page_bytes_max;
 }
 
 /* ---- pins: the caller holds step_lock and pins_lock ---- */
@@ -114,6 +121,8 @@ static void apply(dp_engine *e)
     uint64_t wanted = atomic_load_explicit(&e->resize.wanted_bytes, memory_order_relaxed);
     dp_error err;
 
+    /* Adapters may have been opened since it was asked for. */
+    wanted = DP_MAX(wanted, hard_floor_bytes(&e->plan));
     if (wanted == e->plan.budget_bytes && e->plan.pins.kept == e->resize.kept_wanted)
         return;
     dp_mutex_lock(&e->resize.pins_lock);
@@ -126,6 +135,35 @@ static void apply(dp_engine *e)
     dp_mutex_unlock(&e->resize.pins_lock);
 }
 
+static dp_status share_locked(dp_engine *e, const dp_plan_adapters *adapters, dp_error *err)
+{
+    uint64_t wanted = atomic_load_explicit(&e->resize.wanted_bytes, memory_order_relaxed);
+    uint64_t ceiling = atomic_load_explicit(&e->resize.ceiling_bytes, memory_order_relaxed);
+    dp_plan_adapters before = e->plan.adapters;
+    uint64_t least;
+
+    e->plan.adapters = *adapters;
+    least = hard_floor_bytes(&e->plan);
+    if (least <= ceiling)
+        return apply_locked(e, DP_MAX(wanted, least), err);
+    e->plan.adapters = before;
+    return dp_fail(err, DP_E_BUDGET,
+                   "no room for the adapter in %llu bytes: with its tables, buffers and largest "
+                   "page beside the model's %llu are needed (--ram; a smaller --batch or --ctx "
+                   "leaves more of it)",
+                   (unsigned long long)ceiling, (unsigned long long)least);
+}
+
+dp_status dp_resize_adapters(dp_engine *e, const dp_plan_adapters *adapters, dp_error *err)
+{
+    dp_status st;
+
+    dp_mutex_lock(&e->resize.pins_lock);
+    st = share_locked(e, adapters, err);
+    dp_mutex_unlock(&e->resize.pins_lock);
+    return st;
+}
+
 /* ---- requests, on any thread ---- */
 
 /* While a step runs: what needs no change of pins leaves, down to what the step's own
@@ -133,9 +171,10 @@ static void apply(dp_engine *e)
 static void shrink_now(dp_engine *e, uint64_t budget_bytes)
 {
     const dp_plan *plan = &e->plan;
-    uint64_t slot_bytes = budget_bytes - fixed_bytes(plan);
+    uint64_t slot_bytes;
 
     dp_mutex_lock(&e->resize.pins_lock);
+    slot_bytes = DP_MAX(budget_bytes, hard_floor_bytes(plan)) - fixed_bytes(plan);
     slot_bytes = DP_MAX(slot_bytes, plan->pins.kept_bytes + plan->pins.window_bytes);
     if (slot_bytes < plan->slot_bytes)
         dp_tier_set_budget(e->tier, slot_bytes, NULL);
@@ -155,8 +194,11 @@ static void request(dp_engine *e, uint64_t budget_bytes)
 
 dp_status dp_engine_set_budget(dp_engine *engine, uint64_t budget_bytes, dp_error *err)
 {
-    uint64_t least = floor_bytes(&engine->plan);
+    uint64_t least;
 
+    dp_mutex_lock(&engine->resize.pins_lock);
+    least = floor_bytes(&engine->plan);
+    dp_mutex_unlock(&engine->resize.pins_lock);
     if (budget_bytes < least)
         return dp_fail(err, DP_E_BUDGET,
                        "a budget of %llu bytes is too small for this engine: tables, keys and "
@@ -184,14 +226,18 @@ static dp_governor_sample take_sample(dp_engine *e)
 {
     dp_tier_stats tier;
     dp_sysmem memory;
+    uint64_t fixed;
 
     dp_sysmem_read(&memory, "");
     dp_tier_stats_read(e->tier, &tier);
+    dp_mutex_lock(&e->resize.pins_lock);
+    fixed = fixed_bytes(&e->plan);
+    dp_mutex_unlock(&e->resize.pins_lock);
     return (dp_governor_sample){
         .now_ns = dp_clock_now_ns(&dp_clock_real),
         .room_bytes = dp_sysmem_room(&memory),
         .stall_us = memory.stall_us,
-        .held_bytes = fixed_bytes(&e->plan) + tier.slot_bytes,
+        .held_bytes = fixed + tier.slot_bytes,
     };
 }
 

@@ -17,6 +17,7 @@
 
 #include "base/thread.h"
 #include "doppler/engine.h"
+#include "engine/plan.h"
 
 typedef struct dp_resize {
     dp_mutex step_lock;
@@ -43,8 +44,13 @@ dp_status dp_resize_start(dp_engine *engine, bool is_governed, dp_error *err);
 /* Nothing is resized any more; no step runs. */
 void dp_resize_stop(dp_engine *engine);
 
-/* Before and after each step, on the step thread. */
+/* Before and after each step, on the step thread; and around changes of the tier's pages. */
 void dp_resize_begin_step(dp_engine *engine);
 void dp_resize_end_step(dp_engine *engine);
+
+/* Between begin and end: adapters take another share of the same budget. DP_E_BUDGET when
+ * no page fits beside it: nothing has changed then. After other failures, of what pins take
+ * to read, the next step tries again. */
+dp_status dp_resize_adapters(dp_engine *engine, const dp_plan_adapters *adapters, dp_error *err);
 
 #endif

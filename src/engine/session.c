@@ -55,6 +55,7 @@ void dp_session_close(dp_session *session)
 {
     if (!session)
         return;
+    dp_session_set_adapters(session, NULL, 0, NULL);
     dp_kv_seq_deinit(&session->seq);
     dp_sampler_deinit(&session->sampler);
     dp_map_release(session->logits, logits_bytes(session->engine));
@@ -219,11 +220,11 @@ static uint32_t gather(const struct step_job *job, dp_error *err, dp_status *st)
         *st = dp_kv_seq_reserve(&s->seq, s->evaluated + job->taken[i], err);
         for (uint32_t t = 0; t < job->taken[i] && !*st; t++, count++) {
             uint32_t position = s->evaluated + t;
-            e->batch[count] =
-                (dp_batch_token){ .id = s->tokens[position],
-                                  .position = position,
-                                  .seq = &s->seq,
-                                  .wants_logits = s->sink || position + 1 == s->count };
+            e->batch[count] = (dp_batch_token){ .id = s->tokens[position],
+                                                .position = position,
+                                                .seq = &s->seq,
+                                                .wants_logits = s->sink || position + 1 == s->count,
+                                                .adapters = s->set.count ? &s->set : NULL };
         }
     }
     return count;

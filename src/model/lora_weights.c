@@ -172,6 +172,13 @@ uint64_t dp_lora_page_bytes_max(const dp_lora *lora)
     return most;
 }
 
+uint64_t dp_lora_heap_bytes(const dp_lora *lora)
+{
+    return sizeof *lora + lora->model->sites.count * sizeof *lora->pairs +
+           lora->pages.page_capacity * sizeof *lora->pages.pages +
+           lora->pages.part_capacity * sizeof *lora->pages.parts;
+}
+
 const dp_lora_pair *dp_lora_pair_of(const dp_lora *lora, uint32_t site)
 {
     return site == DP_SITE_NONE || lora->pairs[site].a.page == DP_PAGE_NONE ? NULL

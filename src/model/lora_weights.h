@@ -55,6 +55,8 @@ void dp_lora_close(dp_lora *lora);
 dp_status dp_lora_register(dp_lora *lora, dp_tier *tier, uint32_t file_index, dp_error *err);
 uint64_t dp_lora_page_bytes_max(const dp_lora *lora); /* slot bytes; registered */
 
+uint64_t dp_lora_heap_bytes(const dp_lora *lora); /* of the description */
+
 /* The pair for a site; NULL: none. */
 const dp_lora_pair *dp_lora_pair_of(const dp_lora *lora, uint32_t site);
 
