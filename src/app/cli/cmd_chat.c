@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include "app/cli/adapters.h"
 #include "app/cli/answer.h"
 #include "app/cli/chat_setup.h"
 #include "app/cli/command.h"
@@ -26,6 +27,7 @@ typedef struct chat {
     const dp_vocab *vocab;
     dp_chat_setup setup;
     dp_session *session;
+    dp_adapters adapters;
     dp_editor *editor;
     dp_output *output;
     dp_conversation conversation;
@@ -332,6 +334,9 @@ static dp_status open_all(chat *c, dp_error *err)
     st = dp_stops_read(c->stops, &c->stop_count, c->args, err);
     if (st)
         return st;
+    st = dp_adapters_read(&c->adapters, c->args, err);
+    if (st)
+        return st;
     if (system)
         st = dp_conversation_set_system(&c->conversation, system, err);
     if (st)
@@ -353,6 +358,9 @@ static dp_status open_all(chat *c, dp_error *err)
     if (st)
         return st;
     st = dp_session_open(&c->session, c->engine, c->options, err);
+    if (st)
+        return st;
+    st = dp_adapters_open(&c->adapters, c->engine, c->session, err);
     if (st)
         return st;
     return dp_editor_open(&c->editor, !dp_args_flag(c->args, "no-history"), err);
@@ -379,6 +387,7 @@ static int chat_main(const dp_args *args)
 done:
     dp_editor_close(c.editor);
     dp_session_close(c.session);
+    dp_adapters_close(&c.adapters);
     dp_chat_setup_deinit(&c.setup);
     dp_load_close(c.engine);
     dp_options_close(c.options);
@@ -391,6 +400,7 @@ static const dp_option options[] = {
     DP_COMMAND_SYSTEM,
     DP_COMMAND_MAX_TOKENS,
     DP_COMMAND_STOP,
+    DP_COMMAND_LORA,
     DP_COMMAND_THINKING,
     DP_COMMAND_TOOLS,
     DP_COMMAND_CHAT_SETUP,

@@ -1,5 +1,6 @@
 /* cmd_logits.c - doppler logits: every logit of given tokens, as a file for comparisons. */
 #include <string.h>
+#include "app/cli/adapters.h"
 #include "app/cli/command.h"
 #include "app/cli/input.h"
 #include "app/cli/interrupt.h"
@@ -48,8 +49,8 @@ static dp_status check_ids(const dp_engine *engine, const int32_t *ids, size_t c
     return DP_OK;
 }
 
-static dp_status write_logits(dp_engine *engine, const dp_options *options, const int32_t *ids,
-                              size_t count, dp_output *output, dp_error *err)
+static dp_status write_logits(dp_engine *engine, const dp_options *options, dp_adapters *adapters,
+                              const int32_t *ids, size_t count, dp_output *output, dp_error *err)
 {
     rows r = { .output = output, .vocab_size = dp_engine_vocab_size(engine), .count = count };
     dp_session *session = NULL;
@@ -60,11 +61,14 @@ static dp_status write_logits(dp_engine *engine, const dp_options *options, cons
         return st;
     dp_progress_bar_init(&r.bar, "logits", "tok");
     dp_session_set_logits_sink(session, on_logits, &r);
-    st = dp_session_append(session, ids, count, err);
+    st = dp_adapters_open(adapters, engine, session, err);
+    if (!st)
+        st = dp_session_append(session, ids, count, err);
     if (!st)
         st = dp_session_eval(session, err);
     dp_progress_bar_deinit(&r.bar);
     dp_session_close(session);
+    dp_adapters_close(adapters);
     return st;
 }
 
@@ -74,6 +78,7 @@ static int logits_main(const dp_args *args)
     const char *out_path = dp_args_text(args, "out");
     dp_options *options = NULL;
     dp_engine *engine = NULL;
+    dp_adapters adapters;
     dp_output *output = NULL;
     char *text = NULL;
     int32_t *ids = NULL;
@@ -87,6 +92,9 @@ static int logits_main(const dp_args *args)
         goto done;
     }
     st = dp_load_options(&options, args, &err);
+    if (st)
+        goto done;
+    st = dp_adapters_read(&adapters, args, &err);
     if (st)
         goto done;
     st = dp_file_read_all(&text, &size, path, DP_INPUT_BYTES_MAX, &err);
@@ -104,7 +112,7 @@ static int logits_main(const dp_args *args)
     st = dp_output_open(&output, out_path, &err);
     if (st)
         goto done;
-    st = write_logits(engine, options, ids, count, output, &err);
+    st = write_logits(engine, options, &adapters, ids, count, output, &err);
     if (st)
         dp_output_discard(output);
     dp_engine_stats(engine, &stats);
@@ -122,6 +130,7 @@ static const dp_option options[] = {
     { "tokens", "", DP_OPTION_TEXT, "FILE", 0, 0, NULL, NULL,
       "token ids, separated by white space or commas, or a JSON array; - is standard input" },
     { "out", "", DP_OPTION_TEXT, "FILE", 0, 0, NULL, NULL, "where to write; - is standard output" },
+    DP_COMMAND_LORA,
     DP_COMMAND_QUIET,
     DP_COMMAND_LOG,
 };

@@ -7,6 +7,7 @@
  */
 #include <math.h>
 #include <stdio.h>
+#include "app/cli/adapters.h"
 #include "app/cli/command.h"
 #include "app/cli/input.h"
 #include "app/cli/interrupt.h"
@@ -23,6 +24,7 @@
 typedef struct score {
     dp_engine *engine;
     dp_session *session;
+    dp_adapters adapters;
     dp_token *text; /* [text_count] without begin-of-text */
     size_t text_count;
     dp_token bos; /* -1: chunks have none */
@@ -128,7 +130,8 @@ static dp_status prepare(score *s, const dp_args *args, const char *text, size_t
     st = dp_vocab_encode(vocab, text, size, 0, &s->text, &s->text_count, err);
     if (st)
         return st;
-    return dp_session_open(&s->session, s->engine, options, err);
+    st = dp_session_open(&s->session, s->engine, options, err);
+    return st ? st : dp_adapters_open(&s->adapters, s->engine, s->session, err);
 }
 
 static dp_status print_json(const score *s, const dp_args *args, const dp_stats *stats,
@@ -194,6 +197,9 @@ static int perplexity_main(const dp_args *args)
     st = dp_load_options(&options, args, &err);
     if (st)
         goto done;
+    st = dp_adapters_read(&s.adapters, args, &err);
+    if (st)
+        goto done;
     st = dp_file_read_all(&text, &size, args->operands[1], DP_INPUT_BYTES_MAX, &err);
     if (st)
         goto done;
@@ -213,6 +219,7 @@ static int perplexity_main(const dp_args *args)
     }
 done:
     dp_session_close(s.session);
+    dp_adapters_close(&s.adapters);
     dp_tokens_free(s.text);
     dp_load_close(s.engine);
     dp_options_close(options);
@@ -224,6 +231,7 @@ static const dp_option options[] = {
     { "chunks", "", DP_OPTION_COUNT, "N", 0, 4294967295.0, "0", NULL,
       "score at most N chunks; 0: the whole file" },
     { "json", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL, "print one JSON object" },
+    DP_COMMAND_LORA,
     DP_COMMAND_QUIET,
     DP_COMMAND_LOG,
 };

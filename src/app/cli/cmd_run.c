@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include "app/cli/adapters.h"
 #include "app/cli/answer.h"
 #include "app/cli/chat_setup.h"
 #include "app/cli/command.h"
@@ -25,6 +26,7 @@ typedef struct run {
     dp_options *options;
     dp_engine *engine;
     dp_session *session;
+    dp_adapters adapters;
     dp_output *output;
     dp_buf text; /* with --json: what would have been printed */
     dp_answer answer;
@@ -243,6 +245,9 @@ static dp_status open_all(run *r, dp_error *err)
     st = dp_stops_read(r->stops, &r->stop_count, r->args, err);
     if (st)
         return st;
+    st = dp_adapters_read(&r->adapters, r->args, err);
+    if (st)
+        return st;
     for (size_t i = 0; i < DP_ARRAY_LEN(chat_options); i++)
         if (dp_args_is_given(r->args, chat_options[i]) && !dp_args_flag(r->args, "chat"))
             return dp_fail(err, DP_E_INVALID, "run: --%s is for a conversation: add --chat",
@@ -261,7 +266,8 @@ static dp_status open_all(run *r, dp_error *err)
     st = dp_load_engine(&r->engine, r->args, r->options, err);
     if (st)
         return st;
-    return dp_session_open(&r->session, r->engine, r->options, err);
+    st = dp_session_open(&r->session, r->engine, r->options, err);
+    return st ? st : dp_adapters_open(&r->adapters, r->engine, r->session, err);
 }
 
 static int run_main(const dp_args *args)
@@ -282,6 +288,7 @@ static int run_main(const dp_args *args)
         st = report(&r, st, &err);
 done:
     dp_session_close(r.session);
+    dp_adapters_close(&r.adapters);
     dp_load_close(r.engine);
     dp_options_close(r.options);
     dp_buf_deinit(&r.text);
@@ -295,6 +302,7 @@ static const dp_option options[] = {
     DP_COMMAND_FILE,
     DP_COMMAND_MAX_TOKENS,
     DP_COMMAND_STOP,
+    DP_COMMAND_LORA,
     { "chat", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,
       "send the text as a message in the model's conversation format" },
     DP_COMMAND_SYSTEM,

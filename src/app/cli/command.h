@@ -33,6 +33,11 @@ extern const dp_args_command dp_command_run, dp_command_chat, dp_command_inspect
         "stop", "", DP_OPTION_TEXT, "TEXT", 0, 0, NULL, NULL,                                      \
             "end where TEXT comes up, without it; may be given up to 16 times"                     \
     }
+#define DP_COMMAND_LORA                                                                            \
+    {                                                                                              \
+        "lora", "", DP_OPTION_TEXT, "FILE[=SCALE]", 0, 0, NULL, NULL,                              \
+            "add a LoRA adapter, at SCALE times its strength; may be given up to 16 times"         \
+    }
 #define DP_COMMAND_SYSTEM                                                                          \
     {                                                                                              \
         "system", "", DP_OPTION_TEXT, "TEXT", 0, 0, NULL, NULL,                                    \
