@@ -151,12 +151,12 @@ static void disturb(void *user)
     dp_rng own;
 
     dp_rng_init(&own, 17);
-    while (!atomic_load(&d->stop)) {
+    do { /* once at least, however late this thread begins */
         dp_error err;
         uint64_t bytes = least_bytes + dp_rng_below(&own, 3 * DP_MIB);
         CHECK_OK(dp_engine_set_budget(d->engine, bytes, &err), err);
         d->changes++;
-    }
+    } while (!atomic_load(&d->stop));
 }
 
 static void budgets_during_steps_change_no_bit(void **unused)
