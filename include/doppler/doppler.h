@@ -7,6 +7,7 @@
 #include "doppler/chat_parse.h"
 #include "doppler/convert.h"
 #include "doppler/engine.h"
+#include "doppler/explain.h"
 #include "doppler/inspect.h"
 #include "doppler/options.h"
 #include "doppler/quantize.h"

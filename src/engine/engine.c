@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/crc.h"
 #include "base/mem.h"
 #include "base/status.h"
 #include "base/sysmem.h"
@@ -37,18 +38,26 @@ static dp_status open_source(dp_source **out, const dp_gguf *gguf, const dp_opti
     return st;
 }
 
-static dp_policy const *policy_of(const dp_options *options)
+/* Tells models apart whose heat is kept: by the names, places and sizes of their tensors. */
+static uint64_t identity_of(const dp_gguf *gguf)
 {
-    const dp_policy *policy = dp_policy_find(dp_options_text(options, DP_OPT_POLICY));
+    uint64_t bytes = 0;
+    uint32_t crc = 0;
 
-    DP_CHECK(policy); /* the options table lists those there are */
-    return policy;
+    for (size_t i = 0; i < dp_gguf_tensor_count(gguf); i++) {
+        const dp_tensor *t = dp_gguf_tensor(gguf, i);
+        const uint64_t numbers[] = { t->offset, t->size, t->file_index };
+        crc = dp_crc32(crc, t->name.bytes, t->name.size);
+        crc = dp_crc32(crc, numbers, sizeof numbers);
+        bytes += t->size;
+    }
+    return (uint64_t)crc << 32 | (uint32_t)(bytes ^ bytes >> 32);
 }
 
 dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_options *options,
                                 dp_error *err)
 {
-    dp_tier_config tier = { .policy = policy_of(options), .clock = &dp_clock_real };
+    dp_tier_config tier = { .policy = &dp_policy_next, .clock = &dp_clock_real };
     dp_status st = dp_model_open(&e->model, gguf, err);
 
     if (st)
@@ -68,7 +77,14 @@ dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_opti
     tier.expert_count = e->model->hp.expert_count;
     tier.budget_bytes = UINT64_MAX / 2; /* until the plan knows */
     st = dp_tier_open(&e->tier, &tier, err);
-    return st ? st : dp_model_register(e->model, e->tier, err);
+    if (!st)
+        st = dp_model_register(e->model, e->tier, err);
+    if (!st)
+        st = dp_watch_open(&e->watch, e->model, e->tier, identity_of(gguf), options, &dp_clock_real,
+                           err);
+    if (!st)
+        dp_tier_set_policy(e->tier, dp_watch_policy(e->watch));
+    return st;
 }
 
 /* *bytes: what is live of it all, once the description of the file is gone. */
@@ -185,6 +201,9 @@ dp_status dp_engine_open(dp_engine **out, const char *path, const dp_options *op
     st = pin(e, progress, user, err);
     if (st)
         goto done;
+    st = dp_watch_start(e->watch, e->model_bytes, err);
+    if (st)
+        goto done;
     st = dp_resize_start(e, dp_options_choice(options, DP_OPT_GOVERNOR) == 0, err);
     if (st)
         goto done;
@@ -207,6 +226,7 @@ void dp_engine_close(dp_engine *engine)
     dp_kv_close(engine->kv);
     if (engine->device)
         engine->device->ops->close(engine->device);
+    dp_watch_close(engine->watch);
     dp_tier_close(engine->tier);
     if (engine->source)
         engine->source->ops->close(engine->source);

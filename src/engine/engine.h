@@ -16,6 +16,7 @@
 #include "engine/plan.h"
 #include "engine/resize.h"
 #include "engine/sample.h"
+#include "engine/watch.h"
 #include "tier/budget.h"
 #include "tier/source.h"
 
@@ -30,6 +31,7 @@ struct dp_engine {
     dp_error vocab_problem; /* why not */
     dp_source *source;
     dp_tier *tier;
+    dp_watch *watch;
     dp_device *device;
     dp_kv *kv;
     dp_step *step;

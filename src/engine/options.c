@@ -7,7 +7,8 @@
 #include "base/status.h"
 #include "base/str.h"
 
-#define VALUE_MAX 64 /* longer than any number or choice */
+#define VALUE_MAX 64   /* longer than any number or choice */
+#define TEXT_MAX  4096 /* a path */
 
 static const dp_option table[] = {
     [DP_OPT_RAM] = { "ram", "memory", DP_OPTION_SIZE, "BYTES", 0, 1e15, "auto", NULL,
@@ -20,10 +21,17 @@ static const dp_option table[] = {
     [DP_OPT_GOVERNOR] = { "governor", "memory", DP_OPTION_CHOICE, "", 0, 0, "on", "on|off",
                           "give memory for weights back while other programs run short of it, and "
                           "take it again later" },
-    [DP_OPT_POLICY] = { "policy", "memory", DP_OPTION_CHOICE, "", 0, 0, "next",
-                        "lru|slru|lfru|lfu|hot|next",
+    [DP_OPT_POLICY] = { "policy", "memory", DP_OPTION_CHOICE, "", 0, 0, "auto",
+                        "auto|lru|slru|lfru|lfu|hot|next",
                         "which expert leaves when room is needed: by recency (lru, slru), by "
-                        "frequency (lfru, lfu, hot), or whose next use is forecast latest" },
+                        "frequency (lfru, lfu, hot), whose next use is forecast latest (next), or "
+                        "as the one of these that would have hit most (auto)" },
+    [DP_OPT_HEAT] = { "heat", "memory", DP_OPTION_TEXT, "FILE", 0, 0, "auto", NULL,
+                      "keep which experts were wanted in FILE (in a folder, when it ends in /), so "
+                      "that the next run begins warm; off: don't; auto: run and chat do in the "
+                      "user's cache folder" },
+    [DP_OPT_TRACE] = { "trace", "memory", DP_OPTION_TEXT, "FILE", 0, 0, "off", NULL,
+                       "write which experts each step wants to FILE, for doppler replay" },
     [DP_OPT_IO] = { "io", "disk", DP_OPTION_CHOICE, "", 0, 0, "auto", "auto|direct|buffered",
                     "read the model past the page cache (direct) or through it (buffered)" },
     [DP_OPT_IO_ENGINE] = { "io-engine", "disk", DP_OPTION_CHOICE, "", 0, 0, "auto",
@@ -76,6 +84,7 @@ typedef struct option_value {
     uint64_t number; /* SIZE, COUNT, FLAG; CHOICE: its place */
     double real;
     char text[VALUE_MAX];
+    char *path; /* TEXT: owned, in place of `text` */
 } option_value;
 
 struct dp_options {
@@ -180,9 +189,17 @@ dp_status dp_options_set(dp_options *options, const char *name, const char *valu
 
     if (!o)
         return dp_fail(err, DP_E_NOTFOUND, "there is no option \"%s\"", name);
-    if (strlen(value) >= VALUE_MAX || !parse_value(o, dp_str_from(value), &parsed))
+    if (strlen(value) >= (o->type == DP_OPTION_TEXT ? TEXT_MAX : VALUE_MAX) ||
+        !parse_value(o, dp_str_from(value), &parsed))
         return refuse(o, value, err);
-    strcpy(parsed.text, value);
+    if (o->type == DP_OPTION_TEXT) {
+        parsed.path = dp_strndup(value, strlen(value));
+        if (!parsed.path)
+            return dp_fail(err, DP_E_NOMEM, "--%s: no memory", name);
+        dp_free(options->values[o - table].path);
+    } else {
+        strcpy(parsed.text, value);
+    }
     options->values[o - table] = parsed;
     return DP_OK;
 }
@@ -193,13 +210,21 @@ dp_options *dp_options_open(void)
 
     for (size_t i = 0; options && i < DP_ARRAY_LEN(table); i++) {
         dp_status st = dp_options_set(options, table[i].name, table[i].default_value, NULL);
-        DP_CHECK(st == DP_OK);
+        DP_CHECK(st == DP_OK || st == DP_E_NOMEM);
+        if (st) {
+            dp_options_close(options);
+            options = NULL;
+        }
     }
     return options;
 }
 
 void dp_options_close(dp_options *options)
 {
+    if (!options)
+        return;
+    for (size_t i = 0; i < DP_ARRAY_LEN(table); i++)
+        dp_free(options->values[i].path);
     dp_free(options);
 }
 
@@ -232,5 +257,7 @@ unsigned dp_options_choice(const dp_options *options, dp_option_id id)
 
 const char *dp_options_text(const dp_options *options, dp_option_id id)
 {
-    return options ? options->values[id].text : table[id].default_value;
+    const option_value *value = options ? &options->values[id] : NULL;
+
+    return !value ? table[id].default_value : value->path ? value->path : value->text;
 }

@@ -14,6 +14,8 @@ typedef enum dp_option_id {
     DP_OPT_SESSIONS,
     DP_OPT_GOVERNOR,
     DP_OPT_POLICY,
+    DP_OPT_HEAT,
+    DP_OPT_TRACE,
     DP_OPT_IO,
     DP_OPT_IO_ENGINE,
     DP_OPT_IO_DEPTH,

@@ -93,8 +93,8 @@ static const struct {
     { "top-p", "1.0001", DP_OPT_TOP_P, NAN },
     { "repeat-penalty", "0", DP_OPT_REPEAT_PENALTY, NAN },
     { "presence-penalty", "-2", DP_OPT_PRESENCE_PENALTY, -2 },
-    { "policy", "lru", DP_OPT_POLICY, 0 },
-    { "policy", "lfru", DP_OPT_POLICY, 2 },
+    { "policy", "lru", DP_OPT_POLICY, 1 },
+    { "policy", "lfru", DP_OPT_POLICY, 3 },
     { "policy", "lf", DP_OPT_POLICY, NAN },
     { "policy", "lru|lfru", DP_OPT_POLICY, NAN },
     { "policy", "", DP_OPT_POLICY, NAN },
@@ -166,7 +166,7 @@ static void each_choice(dp_option_id id, void (*f)(const char *choice, unsigned 
 
 static void check_policy(const char *choice, unsigned place)
 {
-    CHECK(dp_policy_find(choice), "%s", choice);
+    CHECK(place == 0 ? !strcmp(choice, "auto") : dp_policy_find(choice) != NULL, "%s", choice);
 }
 
 static void check_kernels(const char *choice, unsigned place)

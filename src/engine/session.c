@@ -252,6 +252,14 @@ static void account(const struct step_job *job, uint32_t count, uint64_t begin_n
     dp_mutex_unlock(&e->stats_lock);
 }
 
+static bool starts_text(const struct step_job *job)
+{
+    for (size_t i = 0; i < job->session_count; i++)
+        if (job->taken[i] && job->sessions[i]->evaluated == 0)
+            return true;
+    return false;
+}
+
 #define SESSIONS_MAX 1024 /* as the table of options says */
 
 dp_status dp_engine_step(dp_engine *engine, dp_session *const *sessions, size_t count,
@@ -277,6 +285,7 @@ dp_status dp_engine_step(dp_engine *engine, dp_session *const *sessions, size_t 
     tokens = gather(&job, err, &st);
     if (!st && tokens) {
         dp_resize_begin_step(engine);
+        dp_watch_step(engine->watch, tokens, starts_text(&job));
         st = dp_step_run(engine->step, engine->batch, tokens, on_logits, &job, err);
         dp_resize_end_step(engine);
     }

@@ -17,7 +17,8 @@
 #define FAST_HALF_LIFE 96.0
 #define SLOW_HALF_LIFE 768.0
 #define RATE_MIN       1e-4f
-#define WIDE_SET_PART  2 /* a set above 1/2 of the layer says nothing about what follows */
+#define WEIGHT_MAX     100.0f /* none that was learned comes near */
+#define WIDE_SET_PART  2      /* a set above 1/2 of the layer says nothing about what follows */
 
 typedef struct layer_state {
     float *fast, *slow; /* [expert_count] rates of demand per step */
@@ -125,15 +126,18 @@ static void update_rates(dp_forecast *f, layer_state *layer, const uint32_t *exp
 static void update_values(dp_forecast *f, layer_state *layer, const uint32_t *experts,
                           uint32_t count)
 {
-    for (uint32_t e = 0; e < f->expert_count; e++)
-        layer->value[e] = base_of(layer, e);
+    float *restrict value = layer->value;
+    uint32_t n = f->expert_count;
+
+    for (uint32_t e = 0; e < n; e++)
+        value[e] = base_of(layer, e);
     for (uint32_t i = 0; i < count; i++) {
-        const float *row = layer->weights + (size_t)experts[i] * f->expert_count;
-        for (uint32_t e = 0; e < f->expert_count; e++)
-            layer->value[e] += row[e];
+        const float *restrict row = layer->weights + (size_t)experts[i] * n;
+        for (uint32_t e = 0; e < n; e++)
+            value[e] += row[e];
     }
-    for (uint32_t e = 0; e < f->expert_count; e++)
-        layer->value[e] = DP_MIN(DP_MAX(layer->value[e], RATE_MIN), 1.0f);
+    for (uint32_t e = 0; e < n; e++)
+        value[e] = DP_MIN(DP_MAX(value[e], RATE_MIN), 1.0f);
 }
 
 /* Moves the rows of the set before by their part of the error. */
@@ -143,9 +147,10 @@ static void learn(dp_forecast *f, layer_state *layer)
     float rate = (LEARNING_RATE + haste) / (float)layer->last_count;
 
     for (uint32_t i = 0; i < layer->last_count; i++) {
-        float *row = layer->weights + (size_t)layer->last[i] * f->expert_count;
+        float *restrict row = layer->weights + (size_t)layer->last[i] * f->expert_count;
+        const float *restrict error = f->error;
         for (uint32_t e = 0; e < f->expert_count; e++)
-            row[e] += rate * f->error[e];
+            row[e] += rate * error[e];
     }
 }
 
@@ -191,4 +196,72 @@ const float *dp_forecast_layer(const dp_forecast *forecast, uint32_t layer)
 {
     DP_ASSERT(layer < forecast->layer_count);
     return forecast->layers[layer].steps;
+}
+
+/* ---- keeping ---- */
+
+static size_t kept_weights(const dp_forecast *f)
+{
+    size_t count = (size_t)f->expert_count * f->expert_count;
+
+    return count * f->layer_count <= DP_FORECAST_KEPT_MAX ? count : 0;
+}
+
+/* Of a layer: how long it learned, two rates an expert, weights. */
+static size_t layer_numbers(const dp_forecast *f)
+{
+    return 1 + (size_t)2 * f->expert_count + kept_weights(f);
+}
+
+size_t dp_forecast_number_count(const dp_forecast *forecast)
+{
+    return layer_numbers(forecast) * forecast->layer_count;
+}
+
+void dp_forecast_store(const dp_forecast *forecast, float *out)
+{
+    size_t experts = forecast->expert_count;
+
+    for (uint32_t l = 0; l < forecast->layer_count; l++) {
+        const layer_state *layer = &forecast->layers[l];
+        *out++ = (float)layer->demand_count;
+        memcpy(out, layer->fast, experts * sizeof *out);
+        memcpy(out + experts, layer->slow, experts * sizeof *out);
+        if (layer->weights)
+            memcpy(out + 2 * experts, layer->weights, kept_weights(forecast) * sizeof *out);
+        out += 2 * experts + kept_weights(forecast);
+    }
+}
+
+static bool all_within(const float *in, size_t count, float low, float high)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!(in[i] >= low && in[i] <= high)) /* nor is a NaN */
+            return false;
+    return true;
+}
+
+bool dp_forecast_restore(dp_forecast *forecast, const float *in)
+{
+    size_t experts = forecast->expert_count, size = layer_numbers(forecast);
+
+    for (uint32_t l = 0; l < forecast->layer_count; l++) {
+        const float *at = in + l * size;
+        if (!all_within(at, 1, 0, (float)(2 * SLOW_HALF_LIFE)) ||
+            !all_within(at + 1, 2 * experts, 0, 1) ||
+            !all_within(at + 1 + 2 * experts, kept_weights(forecast), -WEIGHT_MAX, WEIGHT_MAX))
+            return false;
+    }
+    for (uint32_t l = 0; l < forecast->layer_count; l++) {
+        layer_state *layer = &forecast->layers[l];
+        const float *at = in + l * size;
+        layer->demand_count = (uint32_t)at[0];
+        memcpy(layer->fast, at + 1, experts * sizeof *at);
+        memcpy(layer->slow, at + 1 + experts, experts * sizeof *at);
+        if (layer->weights)
+            memcpy(layer->weights, at + 1 + 2 * experts, kept_weights(forecast) * sizeof *at);
+        update_values(forecast, layer, NULL, 0);
+        update_steps(forecast, layer);
+    }
+    return true;
 }

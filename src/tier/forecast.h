@@ -44,4 +44,12 @@ float dp_forecast_steps(const dp_forecast *forecast, uint32_t layer, uint32_t ex
 /* The whole layer, [expert_count]; borrowed until its next demand. */
 const float *dp_forecast_layer(const dp_forecast *forecast, uint32_t layer);
 
+/* What was learned, as numbers, and back. Weights go along when they are few
+ * (DP_FORECAST_KEPT_MAX numbers). restore is false, and nothing has changed, when one is out of
+ * bounds. */
+#define DP_FORECAST_KEPT_MAX ((size_t)1 << 20)
+size_t dp_forecast_number_count(const dp_forecast *forecast);
+void dp_forecast_store(const dp_forecast *forecast, float *out);
+bool dp_forecast_restore(dp_forecast *forecast, const float *in);
+
 #endif

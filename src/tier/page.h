@@ -47,6 +47,7 @@ typedef struct dp_page {
 
     dp_page_state state;
     bool is_pinned;
+    bool is_warm;       /* LOADING to begin warm: no step waits for it or makes it stale */
     bool is_prefetched; /* a prefetch brings or brought it, and nobody wanted it yet */
     uint32_t lease_count;
     uint32_t want_count;   /* batches that wait for it */

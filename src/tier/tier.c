@@ -38,7 +38,6 @@ dp_status dp_tier_open(dp_tier **out, const dp_tier_config *config, dp_error *er
     tier->policy = config->policy;
     tier->source = config->source;
     tier->clock = config->clock;
-    tier->observer = config->observer;
     dp_mutex_init(&tier->lock);
     dp_cond_init(&tier->changed);
     /* No sum of bytes below wraps. */

@@ -89,7 +89,6 @@ typedef struct dp_tier_config {
     /* Layers 0 .. layer_count - 1 have experts 0 .. expert_count - 1, some layers none.
      * 0: no experts, or none whose next use shall be forecast. */
     uint32_t layer_count, expert_count;
-    dp_tier_observer observer;
 } dp_tier_config;
 
 typedef struct dp_lease {
@@ -169,8 +168,19 @@ dp_status dp_tier_acquire(dp_tier *tier, dp_page_id page, dp_lease *lease, uint6
  * of the next step is canceled if it still loads. */
 void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count);
 
+/* All zero: nobody. While nothing is wanted. */
+void dp_tier_set_observer(dp_tier *tier, const dp_tier_observer *observer);
+/* What pages that are not pinned share of the budget. *is_contended: they do not all fit, so
+ * that someone has to leave. */
+uint64_t dp_tier_shared_bytes(dp_tier *tier, bool *is_contended);
+
 /* Another policy from now on; what is resident is scored anew. */
 void dp_tier_set_policy(dp_tier *tier, const dp_policy *policy);
+
+/* Fills free room, in this order until there is no more, on idle bandwidth: what shall be
+ * there before anybody asks. Once it came it is as if it had been demanded, and a hit
+ * when it is. Never fails. */
+void dp_tier_warm(dp_tier *tier, const dp_page_id *pages, size_t count);
 
 /* A new step of the model: the policies' clock. */
 void dp_tier_tick(dp_tier *tier);

@@ -50,6 +50,12 @@ static void forecast_locked(dp_tier *tier, uint32_t layer, uint32_t count)
     }
 }
 
+/* Caller holds tier->lock. */
+static bool is_contended_locked(const dp_tier *tier)
+{
+    return tier->all_bytes > tier->slots.budget_bytes;
+}
+
 void dp_tier_note_demand_locked(dp_tier *tier, const dp_page_id *pages, size_t count)
 {
     uint32_t expert_count = 0, layer = UINT32_MAX;
@@ -71,7 +77,7 @@ void dp_tier_note_demand_locked(dp_tier *tier, const dp_page_id *pages, size_t c
         tier->observer.demand(tier->observer.user, layer, tier->expert_batch, tier->expert_hits,
                               expert_count);
     /* Where all pages fit, nobody leaves, and there is nothing to choose. */
-    if (expert_count && tier->all_bytes > tier->slots.budget_bytes)
+    if (expert_count && is_contended_locked(tier))
         forecast_locked(tier, layer, expert_count);
 }
 
@@ -83,4 +89,22 @@ void dp_tier_set_policy(dp_tier *tier, const dp_policy *policy)
         if (tier->pages[i])
             rescore_locked(tier, tier->pages[i]);
     dp_mutex_unlock(&tier->lock);
+}
+
+void dp_tier_set_observer(dp_tier *tier, const dp_tier_observer *observer)
+{
+    dp_mutex_lock(&tier->lock);
+    tier->observer = *observer;
+    dp_mutex_unlock(&tier->lock);
+}
+
+uint64_t dp_tier_shared_bytes(dp_tier *tier, bool *is_contended)
+{
+    uint64_t bytes;
+
+    dp_mutex_lock(&tier->lock);
+    *is_contended = is_contended_locked(tier);
+    bytes = tier->slots.budget_bytes - DP_MIN(tier->pinned_bytes, tier->slots.budget_bytes);
+    dp_mutex_unlock(&tier->lock);
+    return bytes;
 }

@@ -59,6 +59,7 @@ static void drop_slot_locked(dp_tier *tier, dp_page *page)
     dp_slots_release(&tier->slots, page->slot);
     page->slot = NULL;
     page->is_prefetched = false;
+    page->is_warm = false;
     page->hits = 0;
     page->state = DP_PAGE_ABSENT;
 }
@@ -158,6 +159,10 @@ static void arrive_locked(dp_tier *tier, dp_page *page)
     page->state = DP_PAGE_RESIDENT;
     page->arrival = ++tier->arrival_count;
     tier->stats.loads++;
+    if (page->is_warm) { /* from here on as if it had been demanded */
+        page->is_warm = false;
+        page->is_prefetched = false;
+    }
     if (page->want_count == 0) {
         dp_tier_allow_evict_locked(tier, page);
         return;
@@ -299,7 +304,8 @@ bool dp_tier_cancel_unwanted_locked(dp_tier *tier, uint64_t tick_end)
         dp_page *page = load->page;
 
         next = link->next;
-        if (load->is_canceled || page->want_count || page->is_pinned || page->tick >= tick_end)
+        if (load->is_canceled || page->want_count || page->is_pinned || page->tick >= tick_end ||
+            (page->is_warm && tick_end != UINT64_MAX))
             continue;
         load->is_canceled = true;
         cancel_reads_locked(load);
@@ -368,7 +374,7 @@ void dp_tier_settle_locked(dp_tier *tier)
     }
 }
 
-void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count)
+static void prefetch(dp_tier *tier, const dp_page_id *pages, size_t count, bool is_warm)
 {
     dp_mutex_lock(&tier->lock);
     for (size_t i = 0; i < count; i++) {
@@ -381,8 +387,21 @@ void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count)
             break; /* demand waits for room (6) */
         if (start_load_locked(tier, page, true, NULL) == DP_OK) {
             page->is_prefetched = true;
+            page->is_warm = is_warm;
             dp_tier_note_use_locked(tier, page);
+        } else if (is_warm) {
+            break; /* the best come first */
         }
     }
     dp_mutex_unlock(&tier->lock);
+}
+
+void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count)
+{
+    prefetch(tier, pages, count, false);
+}
+
+void dp_tier_warm(dp_tier *tier, const dp_page_id *pages, size_t count)
+{
+    prefetch(tier, pages, count, true);
 }

@@ -422,6 +422,70 @@ def test_replay(cli, check):
     check(done.code == 4 and "is not a trace" in done.err, f"{done}")
 
 
+def test_trace(cli, check):
+    trace = cli.folder / "run.trace"
+    run = ["run", cli.model, "-p", "Once upon a time", "-n", "60", "--seed", "3", "--ram", "9MiB", "--json"]
+    plain = json.loads(cli.run(*run).out)
+    got = json.loads(cli.run(*run, "--trace", trace, "--heat", "off").out)
+    check(plain["text"] == got["text"], "a trace changes nothing")
+    replay = json.loads(cli.run("replay", trace, "--json", "--cache", "20%").out)
+    steps = got["decode_tokens"] + 1
+    check(replay["steps"] == steps and replay["tokens"] == steps - 1 + got["prompt_tokens"],
+          f"{replay} {got}")
+    check(replay["recorded_hits"] == got["expert_hits"], f"{replay} {got}")
+    check(replay["wants"] == got["expert_hits"] + got["expert_misses"] + got["expert_prefetch_hits"],
+          f"{replay} {got}")
+    device = cli.run(*run, "--trace", "/dev/full")
+    check(device.code == 2 and "not a regular file" in device.err, f"{device}")
+
+
+def test_explain(cli, check):
+    run = ["run", cli.model, "-p", "Once upon a time", "-n", "800", "--seed", "3", "--ram", "10MiB",
+           "--ignore-eos", "--heat", "off"]
+    done = cli.run(*run, "--explain")
+    check(done.code == 0 and "policy: " in done.err and "regret" in done.err
+          and "page ms p50" in done.err and "prefetch: " in done.err, f"{done.err}")
+    got = json.loads(cli.run(*run, "--explain", "--json").out)["explain"]
+    check(got["is_contended"] and got["is_auto"] and got["heat"] == "off", f"{got}")
+    check(got["window_steps"] > 100 and 0 < got["regret"] < 0.5, f"{got}")
+    check(got["shadow_time_share"] < 0.02, f"{got['shadow_time_share']}")
+    for point in got["curve"]:
+        check(point["belady"] >= max(point["used"], point["lru"]), f"{point}")
+    check([row["used"] for row in got["curve"]] == sorted(row["used"] for row in got["curve"]),
+          f"more memory, more hits: {got['curve']}")
+    disk = got["tiers"][0]
+    check(disk["loads"] > 0 and disk["page_ms_p50"] <= disk["page_ms_p90"] <= disk["page_ms_p99"]
+          <= disk["page_ms_max"], f"{disk}")
+    whole = json.loads(cli.run(*run, "-n2", "--ram", "64MiB", "--json", "--explain").out)
+    check(not whole["explain"]["is_contended"], f"{whole}")
+
+
+def test_heat(cli, check):
+    run = ["run", cli.model, "-p", "Once upon a time", "--seed", "3", "--ram", "10MiB", "--json"]
+    kept = cli.folder / "cache/doppler/heat"
+    shutil.rmtree(kept, ignore_errors=True)
+    cold = json.loads(cli.run(*run, "-n", "200").out)
+    files = list(kept.iterdir())
+    check(len(files) == 1 and files[0].suffix == ".heat", f"{files}")
+    warm = json.loads(cli.run(*run, "-n", "200").out)
+    check(warm["text"] == cold["text"], "heat changes nothing but speed")
+    check(warm["expert_hits"] > cold["expert_hits"], f"{warm} {cold}")
+    # Killed at any moment, it leaves heat that the next run can use.
+    for seconds in (0.02, 0.1, 0.3):
+        process = cli.start(*run, "-n", "2000", "--ignore-eos", stdout=subprocess.DEVNULL)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        done = cli.run(*run, "-n", "5", "--explain")
+        check(done.code == 0 and json.loads(done.out)["explain"]["heat"] == "restored", f"{done}")
+    files[0].write_bytes(files[0].read_bytes()[:1000])
+    done = cli.run(*run, "-n", "5", "--explain")
+    check(json.loads(done.out)["explain"]["heat"] == "new" and done.err.count("is ignored") == 1,
+          f"{done}")
+
+
 def test_inspect(cli, check):
     text = cli.run("inspect", cli.model, "--tensors", "--keys")
     check(text.code == 0 and not text.err, f"{text}")

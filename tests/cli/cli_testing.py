@@ -63,6 +63,7 @@ class Cli:
         self._folder = tempfile.TemporaryDirectory(prefix="doppler-cli-")
         self.folder = pathlib.Path(self._folder.name)
         self.environment = dict(os.environ, XDG_STATE_HOME=str(self.folder / "state"),
+                                XDG_CACHE_HOME=str(self.folder / "cache"),
                                 TERM="xterm", LC_ALL="C.UTF-8")
 
     def run(self, *words, **more):

@@ -160,7 +160,7 @@ static int setup_model(void **state)
 
 static void test_budgets(void **state)
 {
-    static const char *const policies[] = { "lru", "next" };
+    static const char *const policies[] = { "lru", "auto" };
     const model *m = *state;
 
     for (uint32_t i = 0; i < BUDGETS * 2; i++) {

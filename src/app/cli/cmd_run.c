@@ -7,6 +7,7 @@
 #include "app/cli/answer.h"
 #include "app/cli/chat_setup.h"
 #include "app/cli/command.h"
+#include "app/cli/explain_report.h"
 #include "app/cli/input.h"
 #include "app/cli/interrupt.h"
 #include "app/cli/json_text.h"
@@ -39,6 +40,8 @@ typedef struct run {
     char seed[24];
     bool is_json;
     dp_finish finish;
+    dp_explain explain;
+    bool has_explain;
 } run;
 
 /* Text goes out as it comes: somebody is reading along. */
@@ -170,6 +173,7 @@ static dp_status print_json(run *r, const dp_stats *stats, dp_error *err)
         [DP_FINISH_CANCELED] = "canceled",
     };
     json_t *object = json_object();
+    json_t *explain = r->has_explain ? dp_explain_json(&r->explain) : NULL;
     uint32_t count = dp_session_count(r->session);
     const char *model = r->args->operands[0];
     dp_buf line;
@@ -181,6 +185,7 @@ static dp_status print_json(run *r, const dp_stats *stats, dp_error *err)
         !json_object_set_new(object, "finish", json_string(finishes[r->finish])) &&
         !json_object_set_new(object, "model", dp_json_text(model, dp_str_from(model).size)) &&
         dp_summary_add(object, stats) &&
+        (!explain || !json_object_set(object, "explain", explain)) &&
         !json_object_set_new(object, "prompt_tokens", json_integer(r->prompt_count)) &&
         !json_object_set_new(object, "new_tokens", json_integer(count - r->prompt_count)) &&
         !json_object_set_new(object, "seed", json_integer(strtoll(r->seed, NULL, 10))))
@@ -190,8 +195,20 @@ static dp_status print_json(run *r, const dp_stats *stats, dp_error *err)
     else
         dp_fail(err, st, "run: no memory for the JSON object");
     dp_buf_deinit(&line);
+    json_decref(explain);
     json_decref(object);
     return st;
+}
+
+/* For people, behind the line of numbers. */
+static void print_explain(const run *r)
+{
+    dp_buf text;
+
+    dp_buf_init(&text, SIZE_MAX / 2);
+    if (dp_explain_text(&r->explain, &text) == DP_OK)
+        fputs(text.bytes, stderr);
+    dp_buf_deinit(&text);
 }
 
 /* Text, then numbers; also after Ctrl-C (status DP_E_CANCELED). */
@@ -201,6 +218,8 @@ static dp_status report(run *r, dp_status status, dp_error *err)
     dp_status st = DP_OK;
 
     dp_engine_stats(r->engine, &stats);
+    if (dp_args_flag(r->args, "explain"))
+        r->has_explain = dp_engine_explain(r->engine, &r->explain, NULL) == DP_OK;
     if (r->is_json)
         st = print_json(r, &stats, err);
     else if (!r->output->is_line_start)
@@ -208,6 +227,8 @@ static dp_status report(run *r, dp_status status, dp_error *err)
     /* A failed write is the only thing to say then, and dp_output_end says it. */
     if (dp_output_flush(r->output) && !dp_args_flag(r->args, "quiet"))
         dp_summary_print(&stats);
+    if (r->has_explain && !r->is_json)
+        print_explain(r);
     return st ? st : status;
 }
 
@@ -314,6 +335,8 @@ static const dp_option options[] = {
     { "ignore-eos", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL, "go on where the model would end" },
     { "special", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL, "print the names of control tokens" },
     DP_COMMAND_JSON,
+    { "explain", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,
+      "say why experts hit as often as they did: policies, sizes, latencies" },
     DP_COMMAND_QUIET,
     DP_COMMAND_LOG,
 };

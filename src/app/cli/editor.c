@@ -7,22 +7,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <wchar.h>
 #include "app/cli/interrupt.h"
+#include "app/cli/userdir.h"
 #include "base/mem.h"
 #include "base/status.h"
 
 #define HISTORY_LINES_MAX 1000
-#define PATH_BYTES_MAX    4096
 
 struct dp_editor {
     EditLine *edit; /* NULL: plain lines */
     History *history;
     const char *prompt;
-    char history_path[PATH_BYTES_MAX]; /* "": none is kept */
-    char *line;                        /* of getline: released with free */
+    char history_path[DP_USERDIR_PATH_MAX]; /* "": none is kept */
+    char *line;                             /* of getline: released with free */
     size_t line_capacity;
 };
 
@@ -69,31 +68,6 @@ static char *show_prompt(EditLine *edit)
     return (char *)editor->prompt;
 }
 
-/* Makes every folder of the path but its last part; what is there is left alone. */
-static void make_folders(char *path)
-{
-    for (char *at = path + 1; (at = strchr(at, '/')); at++) {
-        *at = 0;
-        mkdir(path, 0700);
-        *at = '/';
-    }
-}
-
-/* Where the user keeps state: the XDG base directory rules. */
-static void find_history(char out[PATH_BYTES_MAX])
-{
-    const char *state = getenv("XDG_STATE_HOME");
-    const char *home = getenv("HOME");
-    int size = 0;
-
-    if (state && state[0] == '/')
-        size = snprintf(out, PATH_BYTES_MAX, "%s/doppler/chat_history", state);
-    else if (home && home[0] == '/')
-        size = snprintf(out, PATH_BYTES_MAX, "%s/.local/state/doppler/chat_history", home);
-    if (size <= 0 || size >= PATH_BYTES_MAX)
-        out[0] = 0;
-}
-
 static dp_status open_terminal(dp_editor *editor, bool keeps_history, dp_error *err)
 {
     HistEvent event;
@@ -112,9 +86,9 @@ static dp_status open_terminal(dp_editor *editor, bool keeps_history, dp_error *
     history(editor->history, &event, H_SETSIZE, HISTORY_LINES_MAX);
     history(editor->history, &event, H_SETUNIQUE, 1);
     if (keeps_history)
-        find_history(editor->history_path);
+        dp_userdir_find(editor->history_path, "XDG_STATE_HOME", ".local/state",
+                        "doppler/chat_history");
     if (editor->history_path[0]) {
-        make_folders(editor->history_path);
         history(editor->history, &event, H_LOAD, editor->history_path);
     }
     return DP_OK;

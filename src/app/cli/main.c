@@ -95,7 +95,9 @@ int main(int argc, char **argv)
         .exits = dp_exit_table,
         .exit_count = DP_EXIT_COUNT,
         .files = "$XDG_STATE_HOME/doppler/chat_history (without that variable, "
-                 "~/.local/state/doppler/chat_history) keeps the lines typed in doppler chat.",
+                 "~/.local/state/doppler/chat_history) keeps the lines typed in doppler chat. "
+                 "$XDG_CACHE_HOME/doppler/heat (~/.cache/doppler/heat) keeps which experts run and "
+                 "chat wanted, so that the next run begins warm.",
         .examples = "doppler run model.gguf --ram 8GiB -n 200 -p \"Once upon a time\"\n\n"
                     "doppler run model.gguf --json -f prompt.txt > answer.json\n\n"
                     "doppler chat model.gguf --ram 8GiB --system \"Answer in one sentence.\"\n\n"
