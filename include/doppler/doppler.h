@@ -6,6 +6,7 @@
 #include "doppler/chat.h"
 #include "doppler/chat_parse.h"
 #include "doppler/convert.h"
+#include "doppler/doctor.h"
 #include "doppler/engine.h"
 #include "doppler/explain.h"
 #include "doppler/inspect.h"

@@ -35,15 +35,22 @@ static void read_features(void)
     uint32_t a, b, c, d;
     uint32_t saved;
 
+    cpu.lacks = "AVX, FMA or F16C";
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c & leaf1) != leaf1)
         return;
     saved = saved_registers();
+    cpu.lacks = "AVX2";
     if ((saved & ymm) != ymm || !__get_cpuid_count(7, 0, &a, &b, &c, &d))
         return;
     cpu.has_avx2 = (b & BIT(5)) != 0;
     cpu.has_avx512 = cpu.has_avx2 && (saved & zmm) == zmm && (b & leaf7) == leaf7;
     cpu.has_avx512_vnni = cpu.has_avx512 && (c & BIT(11)) != 0;
     cpu.has_avx512_vbmi = cpu.has_avx512 && (c & BIT(1)) != 0;
+    if (cpu.has_avx512)
+        cpu.lacks = cpu.has_avx512_vnni ? "" : "AVX-512 VNNI";
+    else if (cpu.has_avx2)
+        cpu.lacks = (b & leaf7) == leaf7 ? "a system that saves AVX-512 registers"
+                                         : "AVX-512 F, DQ, BW or VL";
 }
 
 /* The brand string: three leaves of 16 bytes, padded with blanks on either side. */
@@ -69,6 +76,7 @@ static void read_name(void)
 #else
 static void read_features(void)
 {
+    cpu.lacks = "x86-64";
 }
 
 static void read_name(void)
@@ -95,6 +103,8 @@ static void read_cpu(void)
     uint32_t allowed = affinity_count();
 
     cpu.thread_count = DP_MIN(allowed, quota);
+    cpu.affinity_count = allowed;
+    cpu.quota_count = quota == UINT32_MAX ? 0 : quota;
     read_features();
     read_name();
 }

@@ -253,6 +253,9 @@ uint64_t dp_device_cpu_scratch_bytes(const dp_device_limits *limits, uint32_t th
 dp_status dp_device_cpu_open(dp_device **out, const char *kernels, uint32_t threads,
                              const dp_device_limits *limits, dp_error *err);
 
+/* The table of kernels that a name chooses ("auto": the best this CPU can run); NULL: none. */
+const char *dp_device_cpu_kernels(const char *name);
+
 /* What a table of kernels can multiply, without opening a device. */
 bool dp_device_cpu_has_dtype(dp_dtype type);
 

@@ -1,65 +1,49 @@
 #include "app/cli/inspect_report.h"
 
-#include <string.h>
 #include "app/cli/json_text.h"
-
-/* Each adds one value and says whether it could. */
-static bool put_count(json_t *object, const char *key, uint64_t value)
-{
-    return !json_object_set_new(object, key, json_integer((json_int_t)value));
-}
-
-static bool put_flag(json_t *object, const char *key, bool value)
-{
-    return !json_object_set_new(object, key, json_boolean(value));
-}
-
-static bool put_text(json_t *object, const char *key, const char *value)
-{
-    json_t *text = value ? dp_json_text(value, strlen(value)) : json_null();
-
-    return !json_object_set_new(object, key, text);
-}
 
 static bool put_model(json_t *object, const dp_inspect *inspect)
 {
     dp_model_info m;
 
     dp_inspect_model(inspect, &m);
-    return put_text(object, "path", m.path) && put_text(object, "architecture", m.architecture) &&
-           put_text(object, "name", m.name) && put_flag(object, "is_supported", m.is_supported) &&
-           put_text(object, "unsupported", m.is_supported ? NULL : m.unsupported) &&
-           put_count(object, "part_count", m.part_count) &&
-           put_count(object, "file_bytes", m.file_bytes) &&
-           put_count(object, "tensor_bytes", m.tensor_bytes) &&
-           put_count(object, "parameter_count", m.parameter_count) &&
-           put_count(object, "tensor_count", m.tensor_count) &&
-           put_count(object, "key_count", m.key_count) &&
-           put_count(object, "layer_count", m.layer_count) &&
-           put_count(object, "embed_dim", m.embed_dim) &&
-           put_count(object, "vocab_size", m.vocab_size) &&
-           put_count(object, "context_max", m.context_max) &&
-           put_count(object, "head_count", m.head_count) &&
-           put_count(object, "kv_head_count", m.kv_head_count) &&
-           put_count(object, "key_dim", m.key_dim) && put_count(object, "value_dim", m.value_dim) &&
-           put_count(object, "ff_dim", m.ff_dim) &&
-           put_count(object, "expert_count", m.expert_count) &&
-           put_count(object, "expert_used", m.expert_used) &&
-           put_count(object, "expert_shared", m.expert_shared) &&
-           put_count(object, "expert_ff_dim", m.expert_ff_dim) &&
-           put_count(object, "kv_bytes_per_token", m.kv_bytes_per_token);
+    return dp_json_put_text(object, "path", m.path) &&
+           dp_json_put_text(object, "architecture", m.architecture) &&
+           dp_json_put_text(object, "name", m.name) &&
+           dp_json_put_flag(object, "is_supported", m.is_supported) &&
+           dp_json_put_text(object, "unsupported", m.is_supported ? NULL : m.unsupported) &&
+           dp_json_put_count(object, "part_count", m.part_count) &&
+           dp_json_put_count(object, "file_bytes", m.file_bytes) &&
+           dp_json_put_count(object, "tensor_bytes", m.tensor_bytes) &&
+           dp_json_put_count(object, "parameter_count", m.parameter_count) &&
+           dp_json_put_count(object, "tensor_count", m.tensor_count) &&
+           dp_json_put_count(object, "key_count", m.key_count) &&
+           dp_json_put_count(object, "layer_count", m.layer_count) &&
+           dp_json_put_count(object, "embed_dim", m.embed_dim) &&
+           dp_json_put_count(object, "vocab_size", m.vocab_size) &&
+           dp_json_put_count(object, "context_max", m.context_max) &&
+           dp_json_put_count(object, "head_count", m.head_count) &&
+           dp_json_put_count(object, "kv_head_count", m.kv_head_count) &&
+           dp_json_put_count(object, "key_dim", m.key_dim) &&
+           dp_json_put_count(object, "value_dim", m.value_dim) &&
+           dp_json_put_count(object, "ff_dim", m.ff_dim) &&
+           dp_json_put_count(object, "expert_count", m.expert_count) &&
+           dp_json_put_count(object, "expert_used", m.expert_used) &&
+           dp_json_put_count(object, "expert_shared", m.expert_shared) &&
+           dp_json_put_count(object, "expert_ff_dim", m.expert_ff_dim) &&
+           dp_json_put_count(object, "kv_bytes_per_token", m.kv_bytes_per_token);
 }
 
 static json_t *page_group_json(const dp_page_group *group)
 {
     json_t *object = json_object();
 
-    if (object && put_text(object, "kind", group->kind) &&
-        put_count(object, "page_count", group->page_count) &&
-        put_count(object, "bytes", group->bytes) &&
-        put_count(object, "bytes_min", group->bytes_min) &&
-        put_count(object, "bytes_max", group->bytes_max) &&
-        put_count(object, "bytes_per_token", group->bytes_per_token))
+    if (object && dp_json_put_text(object, "kind", group->kind) &&
+        dp_json_put_count(object, "page_count", group->page_count) &&
+        dp_json_put_count(object, "bytes", group->bytes) &&
+        dp_json_put_count(object, "bytes_min", group->bytes_min) &&
+        dp_json_put_count(object, "bytes_max", group->bytes_max) &&
+        dp_json_put_count(object, "bytes_per_token", group->bytes_per_token))
         return object;
     json_decref(object);
     return NULL;
@@ -69,19 +53,20 @@ static json_t *plan_json(const dp_plan_info *plan)
 {
     json_t *object = json_object();
 
-    if (object && put_count(object, "budget_bytes", plan->budget_bytes) &&
-        put_count(object, "reserve_bytes", plan->reserve_bytes) &&
-        put_count(object, "context_tokens", plan->context_tokens) &&
-        put_count(object, "batch_tokens", plan->batch_tokens) &&
-        put_count(object, "tables_bytes", plan->tables_bytes) &&
-        put_count(object, "kv_bytes", plan->kv_bytes) &&
-        put_count(object, "buffer_bytes", plan->buffer_bytes) &&
-        put_count(object, "slot_bytes", plan->slot_bytes) &&
-        put_count(object, "always_bytes", plan->always_bytes) &&
-        put_flag(object, "pins_always", plan->pins_always) &&
-        put_count(object, "experts_held", plan->experts_held) &&
-        put_count(object, "experts_total", plan->experts_total) &&
-        put_count(object, "least_bytes", plan->least_bytes) && put_flag(object, "fits", plan->fits))
+    if (object && dp_json_put_count(object, "budget_bytes", plan->budget_bytes) &&
+        dp_json_put_count(object, "reserve_bytes", plan->reserve_bytes) &&
+        dp_json_put_count(object, "context_tokens", plan->context_tokens) &&
+        dp_json_put_count(object, "batch_tokens", plan->batch_tokens) &&
+        dp_json_put_count(object, "tables_bytes", plan->tables_bytes) &&
+        dp_json_put_count(object, "kv_bytes", plan->kv_bytes) &&
+        dp_json_put_count(object, "buffer_bytes", plan->buffer_bytes) &&
+        dp_json_put_count(object, "slot_bytes", plan->slot_bytes) &&
+        dp_json_put_count(object, "always_bytes", plan->always_bytes) &&
+        dp_json_put_flag(object, "pins_always", plan->pins_always) &&
+        dp_json_put_count(object, "experts_held", plan->experts_held) &&
+        dp_json_put_count(object, "experts_total", plan->experts_total) &&
+        dp_json_put_count(object, "least_bytes", plan->least_bytes) &&
+        dp_json_put_flag(object, "fits", plan->fits))
         return object;
     json_decref(object);
     return NULL;
@@ -94,9 +79,11 @@ static json_t *tensor_json(const dp_tensor_info *tensor)
     for (uint32_t d = 0; d < tensor->dim_count && d < 4 && shape; d++)
         if (json_array_append_new(shape, json_integer((json_int_t)tensor->ne[d])))
             goto failed;
-    if (object && shape && put_text(object, "name", tensor->name) &&
-        put_text(object, "type", tensor->type) && put_count(object, "part", tensor->part) &&
-        put_count(object, "offset", tensor->offset) && put_count(object, "size", tensor->size) &&
+    if (object && shape && dp_json_put_text(object, "name", tensor->name) &&
+        dp_json_put_text(object, "type", tensor->type) &&
+        dp_json_put_count(object, "part", tensor->part) &&
+        dp_json_put_count(object, "offset", tensor->offset) &&
+        dp_json_put_count(object, "size", tensor->size) &&
         !json_object_set(object, "shape", shape)) {
         json_decref(shape);
         return object;
@@ -111,8 +98,9 @@ static json_t *key_json(const dp_key_info *key)
 {
     json_t *object = json_object();
 
-    if (object && put_text(object, "key", key->key) && put_text(object, "type", key->type) &&
-        put_text(object, "value", key->value))
+    if (object && dp_json_put_text(object, "key", key->key) &&
+        dp_json_put_text(object, "type", key->type) &&
+        dp_json_put_text(object, "value", key->value))
         return object;
     json_decref(object);
     return NULL;

@@ -78,3 +78,28 @@ dp_status dp_json_write(dp_buf *out, const json_t *value, size_t indent)
         return DP_E_NOMEM;
     return dp_buf_append(out, "\n", 1);
 }
+
+bool dp_json_put(json_t *object, const char *key, json_t *value)
+{
+    return !json_object_set_new(object, key, value);
+}
+
+bool dp_json_put_count(json_t *object, const char *key, uint64_t value)
+{
+    return dp_json_put(object, key, json_integer((json_int_t)value));
+}
+
+bool dp_json_put_flag(json_t *object, const char *key, bool value)
+{
+    return dp_json_put(object, key, json_boolean(value));
+}
+
+bool dp_json_put_text(json_t *object, const char *key, const char *value)
+{
+    return dp_json_put(object, key, value ? dp_json_text(value, strlen(value)) : json_null());
+}
+
+bool dp_json_put_real(json_t *object, const char *key, double value)
+{
+    return dp_json_put(object, key, dp_json_number(value));
+}

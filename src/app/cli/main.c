@@ -19,6 +19,7 @@ static const dp_args_command *const commands[] = {
     &dp_command_replay,
     &dp_command_convert,
     &dp_command_quantize,
+    &dp_command_doctor,
     &dp_command_help,
     &dp_command_version,
     NULL,

@@ -93,6 +93,13 @@ static const dp_device_ops cpu_ops = {
     .close = cpu_close,
 };
 
+const char *dp_device_cpu_kernels(const char *name)
+{
+    const dp_kernels *kernels = dp_kernels_find(name);
+
+    return kernels ? kernels->name : NULL;
+}
+
 dp_status dp_device_cpu_open(dp_device **out, const char *kernels, uint32_t threads,
                              const dp_device_limits *limits, dp_error *err)
 {
