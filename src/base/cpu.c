@@ -47,7 +47,9 @@ static void read_features(void)
     cpu.has_avx512_vnni = cpu.has_avx512 && (c & BIT(11)) != 0;
     cpu.has_avx512_vbmi = cpu.has_avx512 && (c & BIT(1)) != 0;
     if (cpu.has_avx512)
-        cpu.lacks = cpu.has_avx512_vnni ? "" : "AVX-512 VNNI";
+        cpu.lacks = !cpu.has_avx512_vnni   ? "AVX-512 VNNI"
+                    : !cpu.has_avx512_vbmi ? "AVX-512 VBMI"
+                                           : "";
     else if (cpu.has_avx2)
         cpu.lacks = (b & leaf7) == leaf7 ? "a system that saves AVX-512 registers"
                                          : "AVX-512 F, DQ, BW or VL";
