@@ -26,6 +26,10 @@ static const dp_option table[] = {
                         "which expert leaves when room is needed: by recency (lru, slru), by "
                         "frequency (lfru, lfu, hot), whose next use is forecast latest (next), or "
                         "as the one of these that would have hit most (auto)" },
+    [DP_OPT_LOOK_AHEAD] = { "look-ahead", "memory", DP_OPTION_CHOICE, "", 0, 0, "auto",
+                            "auto|on|off",
+                            "read experts that the next layer will probably want; auto tries now "
+                            "and then whether that is faster" },
     [DP_OPT_HEAT] = { "heat", "memory", DP_OPTION_TEXT, "FILE", 0, 0, "auto", NULL,
                       "keep which experts were wanted in FILE (in a folder, when it ends in /), so "
                       "that the next run begins warm; off: don't; auto: run and chat do in the "

@@ -14,6 +14,7 @@ typedef enum dp_option_id {
     DP_OPT_SESSIONS,
     DP_OPT_GOVERNOR,
     DP_OPT_POLICY,
+    DP_OPT_LOOK_AHEAD,
     DP_OPT_HEAT,
     DP_OPT_TRACE,
     DP_OPT_IO,

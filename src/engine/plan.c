@@ -196,6 +196,7 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
         .tables_bytes = dp_align_up(tables_bytes, TABLES_STEP) + TABLES_LATER,
         .session_max = (uint32_t)dp_options_u64(options, DP_OPT_SESSIONS),
         .threads = (uint32_t)dp_options_u64(options, DP_OPT_THREADS),
+        .step.lookahead = (dp_lookahead_mode)dp_options_choice(options, DP_OPT_LOOK_AHEAD),
         .step.expands_latents = dp_options_choice(options, DP_OPT_MLA_PREFILL) == 1,
     };
     if (p->budget_bytes == 0)

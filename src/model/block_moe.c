@@ -17,14 +17,11 @@ static dp_route_gate gate_of(dp_gating gating)
                                                   : DP_ROUTE_SOFTMAX;
 }
 
-static dp_status route(dp_step *step, const dp_layer *layer, const dp_lease *lease, dp_error *err)
+dp_op_route dp_route_of(const dp_model *model, const float *select_bias)
 {
-    const dp_hparams *hp = &step->model->hp;
-    const float *select_bias = dp_weight_f32(&layer->select_bias, lease);
-    dp_product scores = { .site = { layer->router.site } };
-    dp_op_route choose = {
-        .logits = step->router,
-        .tokens = step->count,
+    const dp_hparams *hp = &model->hp;
+
+    return (dp_op_route){
         .experts = hp->expert_count,
         .used = hp->expert_used,
         .gate = gate_of(hp->expert_gating),
@@ -36,12 +33,20 @@ static dp_status route(dp_step *step, const dp_layer *layer, const dp_lease *lea
         .group_best = select_bias ? 2 : 1,
         .norm_weights = hp->expert_weights_norm,
         .scale = hp->expert_weights_scale,
-        .ids = step->expert_ids,
-        .weights = step->expert_weights,
     };
+}
 
+static dp_status route(dp_step *step, const dp_layer *layer, const dp_lease *lease, dp_error *err)
+{
+    const dp_hparams *hp = &step->model->hp;
+    dp_product scores = { .site = { layer->router.site } };
+    dp_op_route choose = dp_route_of(step->model, dp_weight_f32(&layer->select_bias, lease));
     dp_status st;
 
+    choose.logits = step->router;
+    choose.tokens = step->count;
+    choose.ids = step->expert_ids;
+    choose.weights = step->expert_weights;
     scores.op = (dp_op_matmul){
         .x = step->h,
         .x_stride = hp->embed_dim,
@@ -126,8 +131,10 @@ static dp_status run_as_they_come(dp_step *step, const dp_layer *layer, dp_lease
     dp_status st = dp_tier_want(step->tier, step->pages, chosen_pages(step, layer),
                                 step->page_scratch, &batch, err);
 
-    if (!st)
-        st = run_shared(step, layer, layer_lease, err); /* while the chosen ones load */
+    if (!st) { /* while the chosen ones load */
+        dp_lookahead_guess(step, (uint32_t)(layer - step->model->layers));
+        st = run_shared(step, layer, layer_lease, err);
+    }
     dp_tier_release(step->tier, layer_lease);
     while (!st && (st = dp_step_next(step, &batch, &lease, &index, err)) == DP_OK) {
         st = run_expert(step, layer, step->pages[index] - layer->expert_first, &lease, err);

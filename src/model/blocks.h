@@ -11,6 +11,7 @@
 #include "model/arch.h"
 #include "model/product.h"
 #include "model/step.h"
+#include "model/lookahead.h"
 #include "model/stream.h"
 
 struct dp_step {
@@ -20,6 +21,7 @@ struct dp_step {
     const atomic_bool *cancel;
     dp_step_config config;
     dp_stream stream;
+    dp_lookahead lookahead;
 
     uint8_t *buffers;
     uint64_t buffer_bytes;
@@ -117,6 +119,9 @@ dp_status dp_block_moe(dp_step *step, const dp_layer *layer, dp_lease *lease, dp
  * expert: which one it is, of a stack. */
 dp_status dp_block_swiglu(dp_step *step, const dp_ffn *w, uint32_t expert, const dp_lease *lease,
                           const uint32_t *tokens, uint32_t count, float *y, dp_error *err);
+
+/* The op that chooses experts of this model, but for its tokens: select_bias may be NULL. */
+dp_op_route dp_route_of(const dp_model *model, const float *select_bias);
 
 /* ---- the layer most families share (standard_layer.c) ---- */
 

@@ -81,6 +81,7 @@ static void lay_out(dp_step *s, struct layout *at, const dp_model *m, const dp_s
 {
     struct shapes n = shapes_of(m);
     uint64_t t = config->batch_tokens, few = DP_MIN(t, (uint64_t)DP_MLA_TOKENS);
+    uint64_t guessed = n.experts ? DP_MIN(t, (uint64_t)DP_LOOKAHEAD_TOKENS_MAX) : 0;
 
     s->position = take(at, t, sizeof *s->position);
     s->kv = take(at, t, sizeof *s->kv);
@@ -108,6 +109,13 @@ static void lay_out(dp_step *s, struct layout *at, const dp_model *m, const dp_s
     s->expert_out = take(at, t * n.used * n.dim, sizeof *s->expert_out);
     s->pages = take(at, DP_MAX(n.experts, t), sizeof *s->pages);
     s->page_scratch = take(at, DP_MAX(n.experts, t), sizeof *s->page_scratch);
+    if (config->lookahead != DP_LOOKAHEAD_OFF) {
+        s->lookahead.h = take(at, guessed * n.dim, sizeof(float));
+        s->lookahead.router = take(at, guessed * n.experts, sizeof(float));
+        s->lookahead.ids = take(at, guessed * n.used, sizeof(uint32_t));
+        s->lookahead.weights = take(at, guessed * n.used, sizeof(float));
+        s->lookahead.pages = take(at, guessed * n.used, sizeof(dp_page_id));
+    }
     s->logits = take(at, config->logits_rows * n.vocab, sizeof *s->logits);
     s->row_token = take(at, config->logits_rows, sizeof *s->row_token);
     s->sets = take(at, t, sizeof *s->sets);
@@ -147,6 +155,7 @@ dp_status dp_step_open(dp_step **out, const dp_model *model, dp_tier *tier, dp_d
     }
     at.base = s->buffers;
     lay_out(s, &at, model, config);
+    dp_lookahead_gate_init(&s->lookahead.gate, config->lookahead, model->hp.expert_used);
     dp_stream_init(&s->stream, model, tier, model->hp.expert_count ? 0 : config->ahead);
     *out = s;
     return DP_OK;
@@ -408,6 +417,7 @@ static void begin(dp_step *step, const dp_batch_token *tokens, uint32_t count)
     group_by_set(step);
     dp_tier_tick(step->tier);
     dp_stream_begin(&step->stream, wants_head);
+    dp_lookahead_begin_step(step);
 }
 
 dp_status dp_step_run(dp_step *step, const dp_batch_token *tokens, uint32_t count,
@@ -425,5 +435,6 @@ dp_status dp_step_run(dp_step *step, const dp_batch_token *tokens, uint32_t coun
         st = head(step, on_logits, user, err);
     if (st)
         dp_stream_stop(&step->stream);
+    dp_lookahead_end_step(step);
     return st;
 }

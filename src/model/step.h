@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 #include "model/kv.h"
+#include "model/lookahead.h"
 #include "model/lora_weights.h"
 #include "model/model.h"
 
@@ -43,6 +44,7 @@ typedef struct dp_step_config {
                        mixtures experts come between. At most DP_AHEAD_MAX */
     bool expands_latents; /* many tokens of a sequence attend to keys and values made from the
                              latents (block_mla_expanded.c): other roundings, less work */
+    dp_lookahead_mode lookahead; /* mixtures: experts of the next layer are guessed */
 } dp_step_config;
 
 /* Bytes dp_step_open takes for them. */

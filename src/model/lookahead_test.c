@@ -1,0 +1,107 @@
+/* The gate against made-up times; what look-ahead does to a run is engine/lookahead's. */
+#include "model/lookahead.h"
+
+#include "testing/check.h"
+
+enum { TRIAL = DP_GATE_TRIAL_STEPS * DP_GATE_PARTS, USED = 8 };
+
+/* How a step goes: off_ns without it; with it on_ns, and bytes for each expert asked. */
+typedef struct world {
+    uint64_t off_ns, on_ns, useful, wasted;
+    uint32_t sure; /* so many experts are guessed right, the rest wasted; 0: as above */
+} world;
+
+/* Lets steps pass; returns how many had it on. */
+static uint32_t pass(dp_lookahead_gate *gate, const world *w, uint32_t steps)
+{
+    uint32_t on = 0;
+
+    for (uint32_t i = 0; i < steps; i++) {
+        bool is_on = gate->is_on;
+        uint64_t useful = w->sure ? DP_MIN(gate->asked, w->sure) * 1000 : w->useful;
+        uint64_t wasted = w->sure ? (gate->asked - DP_MIN(gate->asked, w->sure)) * 1000 : w->wasted;
+        on += is_on;
+        CHECK(gate->asked >= 1 && gate->asked <= USED, "%u asked", gate->asked);
+        dp_lookahead_gate_step(gate, is_on ? w->on_ns : w->off_ns, is_on ? useful : 0,
+                               is_on ? wasted : 0);
+    }
+    return on;
+}
+
+static void what_pays_goes_on(void **unused)
+{
+    const world pays = { 1000, 900, 1000, 100 };
+    dp_lookahead_gate gate;
+
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO, USED);
+    CHECK(pass(&gate, &pays, TRIAL) == TRIAL / 2, "a trial is half of each");
+    CHECK(pass(&gate, &pays, DP_GATE_REST_STEPS) == DP_GATE_REST_STEPS, "it pays, and rests");
+}
+
+static void what_does_not_pay_ends(void **unused)
+{
+    static const world worlds[] = {
+        { 1000, 1000, 1000, 0 },  /* no gain */
+        { 1000, 990, 1000, 0 },   /* too little to tell from noise */
+        { 1000, 1500, 1000, 0 },  /* a loss */
+        { 1000, 800, 1000, 400 }, /* a gain that wastes */
+    };
+
+    for (size_t i = 0; i < DP_ARRAY_LEN(worlds); i++) {
+        dp_lookahead_gate gate;
+        uint32_t steps = 100000, on;
+
+        dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO, USED);
+        on = pass(&gate, &worlds[i], steps);
+        CHECK(on < steps / 100, "world %zu: on in %u of %u", i, on, steps);
+    }
+}
+
+/* Once the world changes, a later trial finds out. */
+static void it_changes_its_mind(void **unused)
+{
+    const world loses = { 1000, 1200, 1000, 0 }, pays = { 1000, 800, 1000, 0 };
+    dp_lookahead_gate gate;
+
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO, USED);
+    pass(&gate, &loses, 5000);
+    CHECK(!gate.is_on || !gate.is_resting, "rests with a loss");
+    pass(&gate, &pays, 2 * DP_GATE_REST_MAX);
+    CHECK(pass(&gate, &pays, DP_GATE_REST_STEPS) > DP_GATE_REST_STEPS / 2, "stays off for ever");
+    /* Waste ends it at once, not at the next trial. */
+    CHECK(pass(&gate, &(world){ 1000, 800, 1000, 5000 }, 200) < 100, "wastes on");
+}
+
+/* Two of eight guesses are sure: it learns to ask for few, and then it pays. */
+static void it_asks_for_what_is_sure(void **unused)
+{
+    const world two = { 1000, 900, 0, 0, 2 };
+    dp_lookahead_gate gate;
+
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO, USED);
+    pass(&gate, &two, 8 * (TRIAL + DP_GATE_REST_STEPS));
+    CHECK(gate.asked <= 2, "%u asked", gate.asked);
+    CHECK(gate.wins, "does not pay");
+}
+
+static void the_person_decides(void **unused)
+{
+    const world loses = { 1000, 2000, 0, 1000000 }, pays = { 1000, 1, 1000000, 0 };
+    dp_lookahead_gate gate;
+
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_ON, USED);
+    CHECK(pass(&gate, &loses, 1000) == 1000, "on is on");
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_OFF, USED);
+    CHECK(pass(&gate, &pays, 1000) == 0, "off is off");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_pays_goes_on),   cmocka_unit_test(what_does_not_pay_ends),
+        cmocka_unit_test(it_changes_its_mind), cmocka_unit_test(it_asks_for_what_is_sure),
+        cmocka_unit_test(the_person_decides),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
