@@ -70,42 +70,55 @@ static DP_ALWAYS_INLINE __m256i get_quartets(const uint32_t *book, const uint32_
                              (int)book[index[6]], (int)book[index[7]]);
 }
 
-/* The index of octet g of a row's block, or of its quartet g. */
-static DP_ALWAYS_INLINE uint32_t index_of(dp_dtype type, const uint8_t *block, size_t g)
+static DP_ALWAYS_INLINE __m256i and_dword(__m256i v, uint32_t mask)
 {
-    const uint8_t *low;
+    return _mm256_and_si256(v, _mm256_set1_epi32((int)mask));
+}
 
+/* Indices of bytes and of half words are where they lie, so each is read when it is used. */
+static DP_ALWAYS_INLINE uint32_t short_index(dp_dtype type, const uint8_t *block, size_t g)
+{
     switch (type) {
     case DP_IQ2_XXS:
         return block[offsetof(dp_block_iq2_xxs, qs) + g / 4 * 8 + g % 4];
     case DP_IQ2_XS:
         return (uint32_t)load_word(block + offsetof(dp_block_iq2_xs, qs) + 2 * g) & 511;
-    case DP_IQ2_S:
-        low = block + offsetof(dp_block_iq2_s, qs);
-        return low[g] | (block[offsetof(dp_block_iq2_s, qh) + g / 4] << (8 - g % 4 * 2) & 0x300u);
-    case DP_IQ1_S:
-        low = block + offsetof(dp_block_iq1_s, qs);
-        return low[g] |
-               ((uint32_t)load_word(block + offsetof(dp_block_iq1_s, qh) + g / 4 * 2) << 8 >>
-                    (g % 4 * 3) &
-                0x700u);
-    case DP_IQ1_M:
-        low = block + offsetof(dp_block_iq1_m, qs);
-        return low[g] | (block[offsetof(dp_block_iq1_m, qh) + g / 2] << (8 - g % 2 * 4) & 0x700u);
-    case DP_IQ3_XXS:
+    default: /* DP_IQ3_XXS */
         return block[offsetof(dp_block_iq3_xxs, qs) + g];
-    default: /* DP_IQ3_S */
-        low = block + offsetof(dp_block_iq3_s, qs);
-        return low[g] | (block[offsetof(dp_block_iq3_s, qh) + g / 8] << (8 - g % 8) & 0x100u);
     }
+}
+
+/* The others keep eight bits here and the rest there: eight rows' are put together at once.
+ * Octets g = 4s ... of sub-block s, quartets g = 8s ... */
+static DP_ALWAYS_INLINE __m256i long_index(dp_dtype type, const rows8 *rows, size_t at, size_t g)
+{
+    const size_t high_at = at + (type == DP_IQ2_S   ? offsetof(dp_block_iq2_s, qh) + g / 16 * 4
+                                 : type == DP_IQ1_S ? offsetof(dp_block_iq1_s, qh) + g / 8 * 4
+                                 : type == DP_IQ1_M ? offsetof(dp_block_iq1_m, qh) + g / 8 * 4
+                                                    : offsetof(dp_block_iq3_s, qh) + g / 32 * 4);
+    const size_t low_at = at + (type == DP_IQ1_M ? 0 : 2) + g / 4 * 4; /* qs after d, if any */
+    const int from = (int)(type == DP_IQ2_S   ? g % 16 * 2
+                           : type == DP_IQ1_S ? g / 4 % 2 * 16 + g % 4 * 3
+                           : type == DP_IQ1_M ? g % 8 * 4
+                                              : g % 32);
+    const uint32_t mask = type == DP_IQ2_S ? 0x300 : type == DP_IQ3_S ? 0x100 : 0x700;
+    __m256i low = _mm256_srli_epi32(load_rows_dword(rows, low_at), (int)(g % 4 * 8));
+    __m256i high = load_rows_dword(rows, high_at);
+
+    high = from < 8 ? _mm256_slli_epi32(high, 8 - from) : _mm256_srli_epi32(high, from - 8);
+    return _mm256_or_si256(and_dword(low, 255), and_dword(high, mask));
 }
 
 static DP_ALWAYS_INLINE void indices_of(uint32_t index[ROWS], dp_dtype type, const rows8 *rows,
                                         size_t at, size_t g)
 {
+    if (type != DP_IQ2_XXS && type != DP_IQ2_XS && type != DP_IQ3_XXS) {
+        _mm256_storeu_si256((__m256i *)(void *)index, long_index(type, rows, at, g));
+        return;
+    }
 #pragma GCC unroll 8
     for (size_t r = 0; r < ROWS; r++)
-        index[r] = index_of(type, rows->at[r] + at, g);
+        index[r] = short_index(type, rows->at[r] + at, g);
 }
 
 /* ---- signs: byte g of a lane has those of octet g ---- */
@@ -119,11 +132,6 @@ static DP_ALWAYS_INLINE __m256i even_signs(__m256i seven)
     __m256i high = _mm256_shuffle_epi8(odd, right_and(seven, 4, 7));
 
     return _mm256_or_si256(seven, _mm256_xor_si256(low, high));
-}
-
-static DP_ALWAYS_INLINE __m256i and_dword(__m256i v, uint32_t mask)
-{
-    return _mm256_and_si256(v, _mm256_set1_epi32((int)mask));
 }
 
 /* Four times seven bits and four bits of scale. */
@@ -231,6 +239,7 @@ static DP_ALWAYS_INLINE void put_octets(tile256 *t, dp_dtype type, const uint64_
 {
     uint32_t index[ROWS];
 
+#pragma GCC unroll 8
     for (size_t s = 0; s < 8; s++) {
         __m256i signs = signs_of(type, rows, at, s);
 
@@ -251,6 +260,7 @@ static DP_ALWAYS_INLINE void put_quartets(tile256 *t, dp_dtype type, const uint3
 {
     uint32_t index[ROWS];
 
+#pragma GCC unroll 8
     for (size_t s = 0; s < 8; s++) {
         __m256i signs = signs_of(type, rows, at, s);
 
@@ -331,6 +341,7 @@ static void unpack_iq1_s(tile256 *t, const rows8 *rows, size_t at)
     for (size_t s = 0; s < 8; s++) {
         __m256i word = s % 2 ? half[s / 2] : _mm256_slli_epi32(half[s / 2], 16);
 
+#pragma GCC unroll 4
         for (size_t g = 0; g < 4; g++)
             put_shifted(t, DP_IQ1_S, 4 * s + g, _mm256_srai_epi32(word, 31), rows, at);
         put_scale32(t, s, odd_scale(word, 28, 3));
