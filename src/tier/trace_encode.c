@@ -70,7 +70,8 @@ static bool keep_hits(dp_trace_encoder *encoder, const uint8_t *hits, uint32_t c
         encoder->hits = grown;
         encoder->hit_capacity = capacity;
     }
-    memcpy(encoder->hits + encoder->hit_count, hits, count);
+    if (count) /* of nothing there may be no memory yet */
+        memcpy(encoder->hits + encoder->hit_count, hits, count);
     encoder->hit_count = needed;
     return true;
 }
