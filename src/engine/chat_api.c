@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "engine/vocab.h"
+#include "text/chat_messages.h"
 #include "text/chat_template.h"
 
 #define MESSAGES_MAX     65536
@@ -109,11 +110,21 @@ static dp_status render(const dp_chat *chat, const dp_chat_input *input, dp_prom
                        MESSAGES_MAX);
     if (chat->jinja)
         return dp_chat_template_render(chat->jinja, chat->vocab->tokenizer, input, out, err);
-    if (input->tools_json || input->args_json || (!input->messages && input->messages_json))
+    if (input->tools_json || input->args_json)
         return dp_fail(err, DP_E_UNSUPPORTED,
-                       "chat: the format %s takes neither tools nor arguments nor JSON: those are "
-                       "for templates",
+                       "chat: the format %s takes neither tools nor arguments: those are for "
+                       "templates",
                        dp_chat_name(chat));
+    if (!input->messages && input->messages_json) {
+        dp_chat_messages messages;
+        dp_status st = dp_chat_messages_parse(&messages, dp_str_from(input->messages_json), err);
+
+        if (!st)
+            st = dp_chat_render(chat->format, messages.items, messages.count, input->is_closed, out,
+                                err);
+        dp_chat_messages_deinit(&messages);
+        return st;
+    }
     return dp_chat_render(chat->format, input->messages, input->message_count, input->is_closed,
                           out, err);
 }

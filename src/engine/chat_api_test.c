@@ -68,7 +68,8 @@ static void test_refuses(void **state)
     } rows[] = {
         { { .messages = &hi, .message_count = 1, .tools_json = "[]" }, DP_E_UNSUPPORTED },
         { { .messages = &hi, .message_count = 1, .args_json = "{}" }, DP_E_UNSUPPORTED },
-        { { .messages_json = "[]" }, DP_E_UNSUPPORTED },
+        { { .messages_json = "{}" }, DP_E_INVALID },
+        { { .messages_json = "[{\"role\":\"user\",\"tool_calls\":[]}]" }, DP_E_UNSUPPORTED },
         { { .messages = &odd, .message_count = 1 }, DP_E_INVALID },
         { { .messages = &hi, .message_count = 65537 }, DP_E_LIMIT },
     };
