@@ -342,6 +342,49 @@ static void an_adapter_larger_than_what_is_left_works(void **unused)
     world_close(&w);
 }
 
+/* Other budgets before every step while adapters are open, down to the least. */
+static void budgets_change_under_adapters(void **unused)
+{
+    const test_lora loras[] = { { .rank = 4, .alpha = 8 }, { .rank = 32 } };
+    const float scale[2] = { 1, 0.5f };
+
+    for (uint32_t experts = 0; experts <= 6; experts += 6) {
+        const test_setting few[TEST_SETTINGS] = {
+            { "ram", "64MiB" }, { "ctx", "64" }, { "batch", "4" }, { "governor", "off" }
+        };
+        uint64_t least, budget = 64 * DP_MIB;
+        dp_session *s;
+        dp_engine *e;
+        dp_error err;
+        dp_rng rng;
+        world w;
+        used u;
+
+        dp_rng_init(&rng, 3);
+        world_open(&w, shape("llama", experts, 2), &loras[0], &loras[1]);
+        run(&w, plain, scale, want);
+        e = test_engine(w.model_path, few);
+        s = test_session(e, none);
+        CHECK_OK(use_open(&u, &w, e, scale, &err), err);
+        CHECK_OK(dp_session_set_adapters(s, u.uses, u.count, &err), err);
+        CHECK(dp_engine_set_budget(e, 4096, &err) == DP_E_BUDGET, "%s", err.text);
+        least = strtoull(strstr(err.text, "take ") + 5, NULL, 10);
+        CHECK(dp_engine_set_budget(e, least - 1, NULL) == DP_E_BUDGET, "a byte less");
+        dp_session_set_logits_sink(s, keep_logits, found);
+        CHECK_OK(dp_session_append(s, some_tokens(), TOKENS, &err), err);
+        while (dp_session_pending(s)) {
+            CHECK_OK(dp_engine_set_budget(e, budget, &err), err);
+            CHECK_OK(dp_engine_step(e, &s, 1, &err), err);
+            budget = least + (dp_rng_below(&rng, 3) ? dp_rng_below(&rng, DP_MIB) : 0);
+        }
+        CHECK(memcmp(found, want, sizeof want) == 0, "experts %u", experts);
+        dp_session_close(s);
+        use_close(&u);
+        dp_engine_close(e);
+        world_close(&w);
+    }
+}
+
 /* ---- sessions ---- */
 
 static float alone[4][LOGITS], together[4][LOGITS];
@@ -691,6 +734,7 @@ int main(void)
         cmocka_unit_test(a_scale_of_0_changes_no_bit),
         cmocka_unit_test(every_way_gives_the_same_bits),
         cmocka_unit_test(an_adapter_larger_than_what_is_left_works),
+        cmocka_unit_test(budgets_change_under_adapters),
         cmocka_unit_test(sessions_with_different_adapters_step_together),
         cmocka_unit_test(adapters_are_changed_between_steps),
         cmocka_unit_test(uses_are_checked),

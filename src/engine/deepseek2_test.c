@@ -4,6 +4,7 @@
  * give the same bits; files that contradict the family are refused. */
 #include "engine/deepseek2_testing.h"
 #include "model/kv.h"
+#include "model/lora_testing.h"
 #include "model/model.h"
 
 /* Where something kept lies in the middle between two halves, float and double may round it
@@ -285,8 +286,10 @@ static bool record(void *user, uint32_t position, const float *logits)
     return true;
 }
 
-static void run(const ds_shape *s, rows out)
+/* lora: the path of an adapter, or NULL. */
+static void run_with(const ds_shape *s, const char *lora, rows out)
 {
+    dp_adapter *adapter = NULL;
     char path[] = "/tmp/doppler-deepseek-XXXXXX";
     dp_token tokens[TOKENS];
     dp_engine *engine;
@@ -298,12 +301,22 @@ static void run(const ds_shape *s, rows out)
     ds_save(&p.m, s, path);
     engine = test_engine(path, small);
     session = test_session(engine, none);
+    if (lora) {
+        CHECK_OK(dp_adapter_open(&adapter, engine, lora, &err), err);
+        CHECK_OK(dp_session_set_adapters(session, &(dp_adapter_use){ adapter, 1 }, 1, &err), err);
+    }
     dp_session_set_logits_sink(session, record, out);
     CHECK_OK(dp_session_append(session, tokens, TOKENS, &err), err);
     CHECK_OK(dp_session_eval(session, &err), err);
     dp_session_close(session);
+    dp_adapter_close(adapter);
     dp_engine_close(engine);
     unlink(path);
+}
+
+static void run(const ds_shape *s, rows out)
+{
+    run_with(s, NULL, out);
 }
 
 /* The largest difference, relative to the largest logit. */
@@ -379,6 +392,26 @@ static void logits_are_those_of_the_formulas(void **unused)
 }
 
 /* Each mistake must show, or the bound above would prove nothing. */
+/* Adapters of every matrix but those that queries and results pass through absorbed. */
+static void an_adapter_is_its_merged_weights(void **unused)
+{
+    for (size_t i = 0; i < DP_ARRAY_LEN(members); i++) {
+        test_lora lora = { .rank = 4, .alpha = 8, .arch = "deepseek2" };
+        char path[] = "/tmp/doppler-deepseek-XXXXXX";
+
+        ds_make(&p.m, &members[i], SEED);
+        test_lora_make(&lora, &p.m, 3);
+        test_lora_save(&lora, &p.m, path);
+        run_with(&members[i], path, found);
+        test_lora_merge(&lora, &p.m, 1);
+        forward(&members[i], &straight);
+        CHECK(distance() < 1e-3, "%s: off by %g of the largest logit", members[i].name, distance());
+        unlink(path);
+        test_lora_free(&lora);
+        test_model_free(&p.m);
+    }
+}
+
 static void mistakes_show(void **unused)
 {
     static const struct twist twists[] = {
@@ -619,6 +652,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_those_of_the_formulas),
+        cmocka_unit_test(an_adapter_is_its_merged_weights),
         cmocka_unit_test(mistakes_show),
         cmocka_unit_test(both_layouts_give_the_same_bits),
         cmocka_unit_test(what_a_token_keeps_is_small),

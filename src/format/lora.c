@@ -113,8 +113,8 @@ static dp_status read_tensor(dp_lora_info *info, const dp_gguf *gguf, const dp_t
                        "tensor %s: adapters of the embedding are not supported", t->name.bytes);
     partner = dp_gguf_find_tensor(gguf, name);
     if (!partner)
-        return dp_fail(err, DP_E_NOTFOUND, "tensor %s: missing from the adapter, which has %s",
-                       name, t->name.bytes);
+        return dp_fail(err, DP_E_CORRUPT, "tensor %s: missing from the adapter, which has %s", name,
+                       t->name.bytes);
     return is_a ? check_pair(info, t, partner, err) : DP_OK;
 }
 

@@ -60,7 +60,7 @@ static inline void test_lora_fill(dp_dtype type, dp_rng *rng, size_t n, float st
 static inline bool test_lora_wants(const test_lora *l, const test_model *m, const test_tensor *t)
 {
     if (t->is_absent || t->dim_count < 2 || strstr(t->name, "token_embd") ||
-        strstr(t->name, ".bias"))
+        strstr(t->name, ".bias") || strstr(t->name, "attn_kv_b"))
         return false;
     return !l->only || strstr(t->name, l->only);
 }

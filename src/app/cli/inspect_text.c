@@ -150,7 +150,7 @@ dp_status dp_inspect_text(const dp_inspect_parts *parts, dp_buf *out)
     dp_inspect_model(parts->inspect, &model);
     st = write_model(&model, out);
     if (!st)
-        st = write_shape(&model, out);
+        st = model.layer_count ? write_shape(&model, out) : DP_OK; /* an adapter has none */
     if (!st)
         st = write_pages(parts->inspect, out);
     if (!st && parts->plan)
