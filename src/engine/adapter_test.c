@@ -9,7 +9,9 @@
 #define VOCAB  300
 
 static const test_setting none[TEST_SETTINGS] = { { NULL, NULL } };
-static const test_setting plain[TEST_SETTINGS] = { { "ram", "64MiB" }, { "ctx", "64" } };
+static const test_setting plain[TEST_SETTINGS] = { { "ram", "64MiB" },
+                                                   { "ctx", "64" },
+                                                   { "governor", "off" } };
 
 static test_model shape(const char *arch, uint32_t experts, uint32_t used)
 {
@@ -690,7 +692,9 @@ static void failures_are_told_and_leave_nothing(void **unused)
     const test_lora lora = { .rank = 4, .only = "blk.1" };
     const float scale[2] = { 1, 1 };
     char ram[32];
-    const test_setting few[TEST_SETTINGS] = { { "ram", ram }, { "ctx", "64" }, { "batch", "4" } };
+    const test_setting few[TEST_SETTINGS] = {
+        { "ram", ram }, { "ctx", "64" }, { "batch", "4" }, { "governor", "off" }
+    };
     dp_session *s;
     dp_engine *e;
     dp_error err;
