@@ -16,7 +16,7 @@ extern "C" {
 
 typedef enum dp_option_type {
     DP_OPTION_SIZE,  /* bytes: "4096", "12GiB", or "auto" where 0 means that */
-    DP_OPTION_COUNT, /* whole number */
+    DP_OPTION_COUNT, /* whole number, or one of `choices` where there are some */
     DP_OPTION_REAL,
     DP_OPTION_FLAG,   /* on, off */
     DP_OPTION_CHOICE, /* one of `choices` */
@@ -30,7 +30,7 @@ typedef struct dp_option {
     const char *unit;          /* "BYTES", "N", "" */
     double min, max;           /* of numbers */
     const char *default_value; /* as one would type it */
-    const char *choices;       /* "auto|direct|buffered", or NULL */
+    const char *choices;       /* "auto|direct|buffered": all, or words beside a number; or NULL */
     const char *summary;       /* one sentence, no full stop */
 } dp_option;
 

@@ -3,6 +3,10 @@
  * States   Tokens are appended, then evaluated; the logits after the last one
  *          choose the next. pending = appended but not evaluated.
  *
+ * Drafts   With --speculate a step may also evaluate guesses of what comes next. A
+ *          token appended as guessed then stands at once: it is not pending. Logits,
+ *          draws and texts are the same with and without.
+ *
  * Threads  The engine's (engine.h).
  */
 #ifndef DOPPLER_SESSION_H
@@ -47,8 +51,8 @@ DP_API dp_status dp_session_eval(dp_session *session, dp_error *err);
  * Borrowed until the next step, append or rewind. */
 DP_API const float *dp_session_logits(const dp_session *session);
 
-/* Called during steps with the logits after every token, in order of position.
- * NULL (the default): only the last token's are computed. Return false to cancel. */
+/* Called during steps with the logits after every token, in order of position; such a
+ * session makes no drafts. NULL (the default): only the last token's are computed. Return false to cancel. */
 typedef bool (*dp_logits_sink)(void *user, uint32_t position, const float *logits);
 DP_API void dp_session_set_logits_sink(dp_session *session, dp_logits_sink sink, void *user);
 

@@ -22,8 +22,10 @@ typedef struct dp_stats {
 
     uint64_t prompt_tokens; /* evaluated as prompt: more than one a session and step */
     uint64_t prompt_ns;
-    uint64_t decode_tokens; /* evaluated one a session and step */
+    uint64_t decode_tokens; /* evaluated one a session and step, or drafted right */
     uint64_t decode_ns;
+    uint64_t draft_tokens, draft_accepted; /* guessed; of these right: each saved a step */
+    uint64_t draft_steps;                  /* that evaluated guesses */
     uint64_t ttft_ns; /* first append to first logits of the last session asked; 0: none yet */
 
     uint64_t expert_hits, expert_misses, expert_prefetch_hits;

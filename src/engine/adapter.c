@@ -223,6 +223,7 @@ dp_status dp_session_set_adapters(dp_session *session, const dp_adapter_use *use
 
     if (st)
         return st;
+    dp_session_drop_guesses(session); /* they were made with the adapters of before */
     for (uint32_t i = 0; i < session->set.count; i++)
         session->adapters[i]->session_count--;
     session->set.count = 0;

@@ -175,6 +175,7 @@ dp_engine *dp_engine_new(void)
         return NULL;
     dp_mutex_init(&e->stats_lock);
     dp_resize_init(&e->resize);
+    dp_speculate_init(&e->speculate);
     dp_budget_init(&e->budget, 0);
     return e;
 }
@@ -195,6 +196,7 @@ dp_status dp_engine_open(dp_engine **out, const char *path, const dp_options *op
     st = dp_plan_make(&e->plan, e->model, e->tier, tables_bytes, options, err);
     if (st)
         goto done;
+    e->always_drafts = dp_options_u64(options, DP_OPT_SPECULATE) <= DP_SPECULATE_MAX;
     st = take_memory(e, options, err);
     if (st)
         goto done;
@@ -325,5 +327,8 @@ void dp_engine_stats(dp_engine *engine, dp_stats *out)
     out->decode_tokens = engine->run.decode_tokens;
     out->decode_ns = engine->run.decode_ns;
     out->ttft_ns = engine->run.ttft_ns;
+    out->draft_tokens = engine->run.draft_tokens;
+    out->draft_accepted = engine->run.draft_accepted;
+    out->draft_steps = engine->run.draft_steps;
     dp_mutex_unlock(&engine->stats_lock);
 }

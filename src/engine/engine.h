@@ -16,6 +16,7 @@
 #include "engine/plan.h"
 #include "engine/resize.h"
 #include "engine/sample.h"
+#include "engine/speculate.h"
 #include "engine/watch.h"
 #include "tier/budget.h"
 #include "tier/source.h"
@@ -23,6 +24,7 @@
 /* Times and counts of steps. */
 typedef struct dp_run_stats {
     uint64_t prompt_tokens, prompt_ns, decode_tokens, decode_ns, ttft_ns;
+    uint64_t draft_tokens, draft_accepted, draft_steps;
 } dp_run_stats;
 
 struct dp_engine {
@@ -45,6 +47,8 @@ struct dp_engine {
     uint32_t session_count;
     size_t turn;       /* counts steps: which session of a step comes first */
     bool prompt_waits; /* the last step had no room for any of a prompt */
+    dp_speculate speculate;
+    bool always_drafts; /* whatever it costs */
     atomic_bool cancel;
 
     dp_mutex stats_lock; /* guards run; never held across work */
@@ -53,19 +57,27 @@ struct dp_engine {
 
 struct dp_session {
     dp_engine *engine;
-    dp_token *tokens; /* [count] of [engine->plan.context_tokens] */
+    dp_token *tokens; /* [count], then [guessed], of [engine->plan.context_tokens] */
     uint32_t count;
     uint32_t evaluated; /* <= count; keys and values of these positions stand */
     dp_kv_seq seq;
     dp_lora_set set;                        /* of tokens still to be evaluated */
     dp_adapter *adapters[DP_LORA_USES_MAX]; /* [set.count] whose they are */
     dp_sampler sampler;
-    float *logits; /* [vocab_size] after token `evaluated - 1`, if has_logits */
+    float *logits; /* [1 + draft_tokens][vocab_size]; row 0: after the last token of a step */
+    uint32_t row;  /* of logits: after token `evaluated - 1`, if has_logits */
     bool has_logits;
+    dp_draft draft;   /* not set up while draft_tokens is 0 */
+    uint32_t guessed; /* tokens behind the timeline whose keys, values and logits stand; while
+                          there are any, nothing is pending */
+    uint32_t wanted;  /* guesses past so many are of no use to who generates */
     dp_logits_sink sink;
     void *sink_user;
     uint64_t asked_ns; /* when the prompt arrived; 0: its first logits came */
 };
+
+/* Forgets what was guessed behind the timeline. */
+void dp_session_drop_guesses(dp_session *session);
 
 /* For inspect, which plans as a run does. */
 

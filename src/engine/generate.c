@@ -109,6 +109,19 @@ static dp_status check_request(const dp_session *s, const dp_generate *how, dp_e
     return DP_OK;
 }
 
+/* Evaluates the token that was appended, and perhaps guesses behind it. One that was
+ * guessed right takes no step, but meets a cancel as if it did. */
+static dp_status evaluate(struct generation *g, uint32_t left, dp_error *err)
+{
+    dp_session *s = g->session;
+
+    s->wanted = left ? left - 1 : UINT32_MAX; /* the last one need not be evaluated */
+    if (dp_session_pending(s) == 0 &&
+        atomic_exchange_explicit(&s->engine->cancel, false, memory_order_relaxed))
+        return dp_fail(err, DP_E_CANCELED, "canceled");
+    return dp_session_eval(s, err);
+}
+
 /* One token: sampled, written, evaluated. *finish is set when is_done. */
 static dp_status advance(struct generation *g, uint32_t made, dp_finish *finish, bool *is_done,
                          dp_error *err)
@@ -145,7 +158,7 @@ static dp_status advance(struct generation *g, uint32_t made, dp_finish *finish,
     if (g->how->max_tokens && made + 1 >= g->how->max_tokens)
         return DP_OK; /* the last token need not be evaluated */
     *is_done = false;
-    return dp_session_eval(s, err);
+    return evaluate(g, g->how->max_tokens ? g->how->max_tokens - made - 1 : 0, err);
 }
 
 dp_status dp_session_generate(dp_session *session, const dp_generate *how, dp_finish *finish,
@@ -163,6 +176,7 @@ dp_status dp_session_generate(dp_session *session, const dp_generate *how, dp_fi
     /* Logits are needed even when the whole timeline stands already. */
     if (dp_session_pending(session) == 0 && !session->has_logits)
         session->evaluated--;
+    session->wanted = how->max_tokens ? how->max_tokens - 1 : UINT32_MAX;
     st = dp_session_eval(session, err);
     for (uint32_t made = 0; !st && !is_done; made++)
         st = advance(&g, made, finish, &is_done, err);
@@ -179,6 +193,7 @@ dp_status dp_session_generate(dp_session *session, const dp_generate *how, dp_fi
     /* A cancel that reached on_text first is met: it must not end the next call. */
     if (!st && *finish == DP_FINISH_CANCELED)
         atomic_store_explicit(&session->engine->cancel, false, memory_order_relaxed);
+    session->wanted = UINT32_MAX;
     dp_buf_deinit(&g.held);
     return st;
 }

@@ -29,6 +29,7 @@ enum {
 };
 
 #define SCRIPT_MAX 12
+#define CONTEXT    64
 
 static char path[] = "/tmp/doppler-generate-XXXXXX";
 static void (*more_keys)(dp_gguf_writer *w); /* of the next model */
@@ -66,7 +67,7 @@ static void write_model(const dp_token *script, uint32_t count, bool has_vocab)
                      .head_dim = 16,
                      .ff = 16,
                      .vocab = VOCAB,
-                     .context = 64,
+                     .context = CONTEXT,
                      .pieces = has_vocab ? pieces : NULL,
                      .more_keys = more_keys,
                      .piece_count = DP_ARRAY_LEN(pieces) };
@@ -344,39 +345,75 @@ static const struct {
 
 static const test_setting greedy[TEST_SETTINGS] = { { "temp", "0" } };
 static const test_setting small[TEST_SETTINGS] = { { "ram", "64MiB" }, { "threads", "1" } };
+static const test_setting drafting[TEST_SETTINGS] = { { "ram", "64MiB" },
+                                                      { "threads", "1" },
+                                                      { "speculate", "7" } };
+
+/* The script's first token; with drafts behind the script twice over, so that all that
+ * follows is guessed right. Returns how many tokens come before. */
+static uint32_t append_script(dp_session *session, const dp_token *script, uint32_t count,
+                              bool drafts)
+{
+    dp_error err;
+
+    for (int i = 0; drafts && i < 2; i++)
+        CHECK_OK(dp_session_append(session, script, count, &err), err);
+    CHECK_OK(dp_session_append(session, script, 1, &err), err);
+    return drafts ? 2 * count : 0;
+}
+
+/* What a draft could give was taken from it. */
+static void check_drafts(dp_engine *engine, const char *name, uint32_t made)
+{
+    dp_stats stats;
+
+    dp_engine_stats(engine, &stats);
+    CHECK(made < 3 || stats.draft_accepted, "%s: nothing of %d tokens was drafted right", name,
+          (int)made);
+}
+
+static void check_case(size_t c, bool drafts)
+{
+    struct written w = { .calls_max = cases[c].calls_max };
+    dp_generate how = { .max_tokens = cases[c].max_tokens,
+                        .stops = cases[c].stops,
+                        .ignores_stop_tokens = cases[c].ignores_stop_tokens,
+                        .shows_special = cases[c].shows_special,
+                        .on_text = write_text,
+                        .user = &w };
+    dp_finish finish = (dp_finish)-1;
+    uint32_t before, want = cases[c].count;
+    dp_engine *engine;
+    dp_session *session;
+    dp_error err;
+
+    while (how.stop_count < 3 && cases[c].stops[how.stop_count])
+        how.stop_count++;
+    write_model(cases[c].script, cases[c].script_count, true);
+    engine = test_engine(path, drafts ? drafting : small);
+    unlink(path);
+    session = test_session(engine, greedy);
+    before = append_script(session, cases[c].script, cases[c].script_count, drafts);
+    if (!cases[c].want)
+        how.on_text = NULL; /* nobody listens: fine */
+    CHECK_OK(dp_session_generate(session, &how, &finish, &err), err);
+    CHECK(finish == cases[c].finish, "%s: finish %d", cases[c].name, finish);
+    want = DP_MIN(want + before, (uint32_t)CONTEXT);
+    CHECK(dp_session_count(session) == want, "%s: %u tokens", cases[c].name,
+          dp_session_count(session));
+    CHECK(!cases[c].want || strcmp(w.text, cases[c].want) == 0, "%s: \"%s\"", cases[c].name,
+          w.text);
+    if (drafts)
+        check_drafts(engine, cases[c].name, want - before - 1);
+    dp_session_close(session);
+    dp_engine_close(engine);
+}
 
 static void texts_end_as_they_should(void **unused)
 {
     for (size_t c = 0; c < DP_ARRAY_LEN(cases); c++) {
-        struct written w = { .calls_max = cases[c].calls_max };
-        dp_generate how = { .max_tokens = cases[c].max_tokens,
-                            .stops = cases[c].stops,
-                            .ignores_stop_tokens = cases[c].ignores_stop_tokens,
-                            .shows_special = cases[c].shows_special,
-                            .on_text = write_text,
-                            .user = &w };
-        dp_finish finish = (dp_finish)-1;
-        dp_engine *engine;
-        dp_session *session;
-        dp_error err;
-
-        while (how.stop_count < 3 && cases[c].stops[how.stop_count])
-            how.stop_count++;
-        write_model(cases[c].script, cases[c].script_count, true);
-        engine = test_engine(path, small);
-        unlink(path);
-        session = test_session(engine, greedy);
-        CHECK_OK(dp_session_append(session, cases[c].script, 1, &err), err);
-        if (!cases[c].want)
-            how.on_text = NULL; /* nobody listens: fine */
-        CHECK_OK(dp_session_generate(session, &how, &finish, &err), err);
-        CHECK(finish == cases[c].finish, "%s: finish %d", cases[c].name, finish);
-        CHECK(dp_session_count(session) == cases[c].count, "%s: %u tokens", cases[c].name,
-              dp_session_count(session));
-        CHECK(!cases[c].want || strcmp(w.text, cases[c].want) == 0, "%s: \"%s\"", cases[c].name,
-              w.text);
-        dp_session_close(session);
-        dp_engine_close(engine);
+        check_case(c, false);
+        check_case(c, true);
     }
 }
 
@@ -417,7 +454,9 @@ static void control_tokens_have_their_place(void **unused)
     };
     static const char *const stops[] = { "END" };
 
-    for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
+    for (size_t n = 0; n < 2 * DP_ARRAY_LEN(rows); n++) {
+        size_t i = n / 2;
+        bool drafts = n % 2;
         struct written w = { .calls_max = rows[i].calls_max };
         dp_generate how = { .stops = stops,
                             .stop_count = 1,
@@ -430,10 +469,10 @@ static void control_tokens_have_their_place(void **unused)
         dp_error err;
 
         write_model(rows[i].script, rows[i].script_count, true);
-        engine = test_engine(path, small);
+        engine = test_engine(path, drafts ? drafting : small);
         unlink(path);
         session = test_session(engine, greedy);
-        CHECK_OK(dp_session_append(session, rows[i].script, 1, &err), err);
+        append_script(session, rows[i].script, rows[i].script_count, drafts);
         CHECK_OK(dp_session_generate(session, &how, &finish, &err), err);
         CHECK(finish == rows[i].finish && strcmp(w.text, rows[i].want) == 0, "%s: %d \"%s\"",
               rows[i].name, finish, w.text);

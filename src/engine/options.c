@@ -62,6 +62,10 @@ static const dp_option table[] = {
                              "keys and values made from it (expanded): faster from about 1000 "
                              "tokens, "
                              "but logits then depend on how a prompt is cut into passes" },
+    [DP_OPT_SPECULATE] = { "speculate", "compute", DP_OPTION_COUNT, "auto|off|N", 1,
+                           DP_SPECULATE_MAX, "auto", "auto|off",
+                           "guess the next tokens from earlier text and check them in one pass: "
+                           "while it pays (auto), never, or always up to N; the text is the same" },
     [DP_OPT_TEMP] = { "temp", "sampling", DP_OPTION_REAL, "", 0, 100, "0.8", NULL,
                       "temperature; 0 always takes the most probable token" },
     [DP_OPT_TOP_K] = { "top-k", "sampling", DP_OPTION_COUNT, "N", 0, 16777216, "40", NULL,
@@ -146,6 +150,8 @@ static bool parse_value(const dp_option *o, dp_str value, option_value *out)
             return out->number = 0, true;
         return dp_parse_size(value, &out->number) && in_range(o, (double)out->number);
     case DP_OPTION_COUNT:
+        if (o->choices && parse_choice(o->choices, value, &out->number))
+            return out->number += (uint64_t)o->max + 1, true;
         return dp_parse_u64(value, &out->number) && in_range(o, (double)out->number);
     case DP_OPTION_REAL:
         return dp_parse_f64(value, &out->real) && in_range(o, out->real);
@@ -170,8 +176,10 @@ static dp_status refuse(const dp_option *o, const char *value, dp_error *err)
                        dp_format_size(min, (uint64_t)o->min), dp_format_size(max, (uint64_t)o->max),
                        strcmp(o->default_value, "auto") == 0 ? ", or auto" : "", value);
     case DP_OPTION_COUNT:
-        return dp_fail(err, DP_E_INVALID, "--%s takes a whole number from %.0f to %.0f, not \"%s\"",
-                       o->name, o->min, o->max, value);
+        return dp_fail(err, DP_E_INVALID,
+                       "--%s takes a whole number from %.0f to %.0f%s%s, not \"%s\"", o->name,
+                       o->min, o->max, o->choices ? " or one of " : "",
+                       o->choices ? o->choices : "", value);
     case DP_OPTION_REAL:
         return dp_fail(err, DP_E_INVALID, "--%s takes a number from %g to %g, not \"%s\"", o->name,
                        o->min, o->max, value);

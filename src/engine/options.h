@@ -7,6 +7,11 @@
 #include "base/base.h"
 #include "doppler/options.h"
 
+#define DP_SPECULATE_MAX 64 /* tokens of one draft; later ones are hardly ever right */
+
+/* What DP_OPT_SPECULATE says beside a number. */
+enum { DP_SPECULATE_AUTO = DP_SPECULATE_MAX + 1, DP_SPECULATE_OFF };
+
 /* One name per row of the table, in its order. */
 typedef enum dp_option_id {
     DP_OPT_RAM,
@@ -26,6 +31,7 @@ typedef enum dp_option_id {
     DP_OPT_KERNELS,
     DP_OPT_YARN_ROUNDING,
     DP_OPT_MLA_PREFILL,
+    DP_OPT_SPECULATE,
     DP_OPT_TEMP,
     DP_OPT_TOP_K,
     DP_OPT_TOP_P,
@@ -39,8 +45,9 @@ typedef enum dp_option_id {
 } dp_option_id;
 
 /* Values of a set; NULL reads the defaults. */
-uint64_t dp_options_u64(const dp_options *options, dp_option_id id); /* SIZE, COUNT; auto is 0 */
-double dp_options_f64(const dp_options *options, dp_option_id id);   /* REAL */
+/* SIZE, COUNT; a size of auto is 0, the n-th word of a count is its maximum + 1 + n. */
+uint64_t dp_options_u64(const dp_options *options, dp_option_id id);
+double dp_options_f64(const dp_options *options, dp_option_id id); /* REAL */
 /* CHOICE: the place of the value in the row's choices. */
 unsigned dp_options_choice(const dp_options *options, dp_option_id id);
 const char *dp_options_text(const dp_options *options, dp_option_id id); /* as set */

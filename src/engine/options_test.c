@@ -32,7 +32,9 @@ static void rows_make_sense(void **unused)
         CHECK(dp_options_find(o->name) == o, "%s is there twice", o->name);
         CHECK(size > 10 && o->summary[size - 1] != '.', "%s: \"%s\"", o->name, o->summary);
         CHECK(o->group[0] && o->unit, "%s", o->name);
-        CHECK((o->type == DP_OPTION_CHOICE) == (o->choices != NULL), "%s: choices", o->name);
+        CHECK(o->choices ? o->type == DP_OPTION_CHOICE || o->type == DP_OPTION_COUNT
+                         : o->type != DP_OPTION_CHOICE,
+              "%s: choices", o->name);
         if (o->type == DP_OPTION_SIZE || o->type == DP_OPTION_COUNT || o->type == DP_OPTION_REAL)
             CHECK(o->min < o->max, "%s: from %g to %g", o->name, o->min, o->max);
     }
@@ -98,6 +100,13 @@ static const struct {
     { "policy", "lf", DP_OPT_POLICY, NAN },
     { "policy", "lru|lfru", DP_OPT_POLICY, NAN },
     { "policy", "", DP_OPT_POLICY, NAN },
+    { "speculate", "auto", DP_OPT_SPECULATE, DP_SPECULATE_AUTO },
+    { "speculate", "off", DP_OPT_SPECULATE, DP_SPECULATE_OFF },
+    { "speculate", "1", DP_OPT_SPECULATE, 1 },
+    { "speculate", "64", DP_OPT_SPECULATE, 64 },
+    { "speculate", "0", DP_OPT_SPECULATE, NAN },
+    { "speculate", "65", DP_OPT_SPECULATE, NAN },
+    { "speculate", "on", DP_OPT_SPECULATE, NAN },
     { "seed", "9007199254740992", DP_OPT_SEED, 9007199254740992.0 },
     { "seed", "1111111111111111111111111111111111111111111111111111111111111111111", DP_OPT_SEED,
       NAN },

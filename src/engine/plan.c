@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "base/str.h"
+#include "engine/draft.h"
 #include "engine/sample.h"
 #include "tier/budget.h"
 
@@ -12,6 +13,7 @@
 #define BATCH_DEFAULT   512
 #define LOGITS_BYTES    ((uint64_t)8 << 20) /* of a budget that has room for it */
 #define LOGITS_ROWS_MAX 64
+#define DRAFT_DEFAULT   16 /* tokens; a longer guess is seldom right to its end */
 #define TABLES_LATER    ((uint64_t)512 << 10) /* sessions, requests under way, error texts */
 #define TABLES_STEP     ((uint64_t)64 << 10)
 
@@ -55,10 +57,12 @@ static dp_device_limits limits_of(const dp_model *model, uint32_t batch_tokens)
     return limits;
 }
 
-/* What a session keeps beside its keys and values: candidates, logits, tokens. */
+/* What a session keeps beside its keys and values: candidates, logits, tokens, drafts. */
 static uint64_t session_bytes(const dp_model *model, const dp_plan *p)
 {
-    return dp_sampler_bytes(model->hp.vocab_size) + model->hp.vocab_size * sizeof(float) +
+    return dp_sampler_bytes(model->hp.vocab_size) +
+           (uint64_t)(p->draft_tokens + 1) * model->hp.vocab_size * sizeof(float) +
+           (p->draft_tokens ? dp_draft_bytes(p->context_tokens) : 0) +
            p->context_tokens * sizeof(dp_token) +
            dp_kv_rows_for(p->context_tokens) * sizeof(uint8_t *);
 }
@@ -122,12 +126,34 @@ static void choose_batch(dp_plan *p, const dp_model *model, uint64_t asked)
     }
 }
 
+/* As many as asked for; by default what fits in a 32nd of what is left, changes no other
+ * choice, and has its logits made with one reading of the head. */
+static void choose_drafts(dp_plan *p, const dp_model *model, uint64_t asked)
+{
+    uint64_t fixed = p->tables_bytes + p->kv_bytes;
+    uint64_t left = p->budget_bytes > fixed ? p->budget_bytes - fixed : 0;
+    uint64_t room = DP_MIN(left / 4, left - DP_MIN(left, p->page_bytes_max));
+    uint64_t row = (uint64_t)model->hp.vocab_size * sizeof(float) * p->session_max;
+    uint64_t index = dp_draft_bytes(p->context_tokens) * p->session_max;
+    uint64_t spare = room - DP_MIN(room, p->buffer_bytes + index);
+
+    if (asked != DP_SPECULATE_AUTO)
+        return;
+    spare = DP_MIN(spare, left / 32);
+    p->draft_tokens = (uint32_t)DP_MIN(spare / row, (uint64_t)DRAFT_DEFAULT);
+    p->draft_tokens =
+        DP_MIN(p->draft_tokens, DP_MIN(p->step.logits_rows, p->step.batch_tokens) - 1);
+    p->buffer_bytes = buffer_bytes(model, p, p->step.batch_tokens);
+}
+
 /* The same division with nothing but the least of everything. */
 static uint64_t least_bytes(const dp_plan *p, const dp_model *model, const dp_options *options)
 {
     dp_plan least = *p;
 
     least.budget_bytes = 0;
+    if (dp_options_u64(options, DP_OPT_SPECULATE) == DP_SPECULATE_AUTO)
+        least.draft_tokens = 0;
     choose_context(&least, model, options);
     choose_batch(&least, model, dp_options_u64(options, DP_OPT_BATCH));
     return least.tables_bytes + least.kv_bytes + least.buffer_bytes + least.page_bytes_max;
@@ -186,7 +212,7 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
                        uint64_t tables_bytes, const dp_options *options, dp_error *err)
 {
     dp_plan *p = out;
-    uint64_t taken;
+    uint64_t taken, drafts = dp_options_u64(options, DP_OPT_SPECULATE);
     dp_status st;
 
     *p = (dp_plan){
@@ -198,6 +224,7 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
         .threads = (uint32_t)dp_options_u64(options, DP_OPT_THREADS),
         .step.lookahead = (dp_lookahead_mode)dp_options_choice(options, DP_OPT_LOOK_AHEAD),
         .step.expands_latents = dp_options_choice(options, DP_OPT_MLA_PREFILL) == 1,
+        .draft_tokens = drafts <= DP_SPECULATE_MAX ? (uint32_t)drafts : 0,
     };
     if (p->budget_bytes == 0)
         p->budget_bytes = dp_budget_auto(&p->reserve_bytes);
@@ -206,6 +233,7 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
     measure_pages(p, model, tier);
     choose_context(p, model, options);
     choose_batch(p, model, dp_options_u64(options, DP_OPT_BATCH));
+    choose_drafts(p, model, drafts);
     p->least_bytes = least_bytes(p, model, options);
     taken = p->tables_bytes + p->kv_bytes + p->buffer_bytes;
     if (taken + p->page_bytes_max > p->budget_bytes)

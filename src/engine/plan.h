@@ -34,6 +34,7 @@ typedef struct dp_plan {
         other_bytes_max;       /* of all pages; of those outside the always-used part */
     dp_plan_adapters adapters; /* beside tables_bytes, buffer_bytes; dp_plan_make knows none */
     uint32_t context_tokens, session_max, threads;
+    uint32_t draft_tokens; /* most guessed tokens of a session and step (draft.h) */
     dp_step_config step;
     dp_device_limits limits;
 } dp_plan;

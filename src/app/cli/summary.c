@@ -50,20 +50,24 @@ static void format_hits(char out[64], const dp_stats *stats)
 void dp_summary_format(char out[DP_SUMMARY_LINE_MAX], const dp_stats *stats)
 {
     char prompt_rate[16], decode_rate[16], peak[16], budget[16], extra[16], disk[16], swarm[16];
-    char hits[64], from_swarm[40] = "";
+    char hits[64], from_swarm[40] = "", drafts[80] = "";
 
     format_hits(hits, stats);
     if (stats->swarm_read_bytes)
         snprintf(from_swarm, sizeof from_swarm, " + %s from peers",
                  dp_format_size(swarm, stats->swarm_read_bytes));
+    if (stats->draft_tokens)
+        snprintf(drafts, sizeof drafts, " | drafts %llu of %llu right, %llu steps saved",
+                 (unsigned long long)stats->draft_accepted, (unsigned long long)stats->draft_tokens,
+                 (unsigned long long)stats->draft_accepted);
     snprintf(out, DP_SUMMARY_LINE_MAX,
              "prompt %llu tok %s tok/s, decode %llu tok %s tok/s, ttft %.0f ms"
-             " | peak %s of %s budget (+%s) | %s, read %s%s | page p50 %.1f ms p99 %.1f ms | %s",
+             "%s | peak %s of %s budget (+%s) | %s, read %s%s | page p50 %.1f ms p99 %.1f ms | %s",
              (unsigned long long)stats->prompt_tokens,
              format_rate(prompt_rate, rate(stats->prompt_tokens, stats->prompt_ns)),
              (unsigned long long)stats->decode_tokens,
              format_rate(decode_rate, rate(stats->decode_tokens, stats->decode_ns)),
-             (double)stats->ttft_ns / NS_A_MS, dp_format_size(peak, stats->peak_bytes),
+             (double)stats->ttft_ns / NS_A_MS, drafts, dp_format_size(peak, stats->peak_bytes),
              dp_format_size(budget, stats->budget_bytes),
              dp_format_size(extra, allowance_bytes(stats->budget_bytes)), hits,
              dp_format_size(disk, stats->disk_read_bytes), from_swarm,
@@ -109,6 +113,9 @@ static bool add_counts(json_t *object, const dp_stats *stats)
     } rows[] = {
         { "prompt_tokens", stats->prompt_tokens },
         { "decode_tokens", stats->decode_tokens },
+        { "draft_tokens", stats->draft_tokens },
+        { "draft_accepted", stats->draft_accepted },
+        { "draft_steps", stats->draft_steps },
         { "model_bytes", stats->model_bytes },
         { "budget_bytes", stats->budget_bytes },
         { "budget_now_bytes", stats->budget_now_bytes },
