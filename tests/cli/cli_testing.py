@@ -13,6 +13,7 @@ import traceback
 TIMEOUT_S = 120  # a hang, under any sanitizer
 SUMMARY = re.compile(
     r"doppler: prompt \d+ tok [\d.]+ tok/s, decode \d+ tok [\d.]+ tok/s, ttft \d+ ms \| "
+    r"(drafts \d+ of \d+ right, \d+ steps saved \| )?"
     r"peak [\d.]+ [KMG]iB of [\d.]+ [KMGT]iB budget \(\+[\d.]+ [MG]iB\) \| "
     r"(experts [\d.]+% of \d+ hit|pages [\d.]+% of \d+ hit|all weights held), read [\d.]+ \w+ \| "
     r"page p50 [\d.]+ ms p99 [\d.]+ ms \| (cold|warm)\n")
