@@ -462,7 +462,8 @@ def test_explain(cli, check):
 
 
 def test_heat(cli, check):
-    run = ["run", cli.model, "-p", "Once upon a time", "--seed", "3", "--ram", "10MiB", "--json"]
+    run = ["run", cli.model, "-p", "Once upon a time", "--seed", "3", "--ram", "10MiB", "--json",
+           "--look-ahead", "off", "--speculate", "off"]  # which both go by the clock
     kept = cli.folder / "cache/doppler/heat"
     shutil.rmtree(kept, ignore_errors=True)
     cold = json.loads(cli.run(*run, "-n", "200").out)
