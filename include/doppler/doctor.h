@@ -135,6 +135,61 @@ typedef struct dp_drive_info {
 /* The drive behind a file or a folder. DP_E_NOTFOUND, DP_E_IO. */
 DP_API dp_status dp_doctor_drive(dp_drive_info *out, const char *path, dp_error *err);
 
+/* ---- measured reads ---- */
+
+#define DP_PROBE_VERSION   1 /* of the way it is measured: results of others are not used */
+#define DP_PROBE_ROWS_MAX  96
+#define DP_PROBE_SIZES_MAX 4
+
+typedef struct dp_probe_row {
+    char engine[12]; /* "io_uring", "threads" */
+    bool is_direct;
+    uint64_t request_bytes;
+    uint32_t depth;
+    double bytes_s; /* 0: not measured */
+} dp_probe_row;
+
+/* One read at a time at random places, in requests as `best` has them. */
+typedef struct dp_probe_latency {
+    uint64_t size_bytes;
+    uint32_t count; /* of reads */
+    uint64_t p50_ns, p99_ns;
+} dp_probe_latency;
+
+typedef struct dp_drive_probe {
+    char machine[DP_NAME_MAX], kernel[DP_NAME_MAX]; /* what it holds for ... */
+    char device[DP_LINE_MAX], fs[32];               /* ... layers or, without, source */
+    uint32_t version;
+    bool is_quick, is_saved;   /* is_saved: from a file, not from now */
+    char skipped[DP_LINE_MAX]; /* why nothing was measured; "" when it was */
+    uint64_t file_bytes;       /* that were read from, over and over */
+    double seconds;            /* it took */
+    dp_probe_row best;         /* smallest of those within 3 % of the fastest */
+    uint32_t row_count;
+    dp_probe_row rows[DP_PROBE_ROWS_MAX];
+    uint32_t latency_count;
+    dp_probe_latency latencies[DP_PROBE_SIZES_MAX];
+} dp_drive_probe;
+
+typedef struct dp_probe_options {
+    bool is_quick;          /* below 2 s instead of 10 */
+    uint64_t scratch_bytes; /* of the file that is written where path is a folder or a small file;
+                                0: 1 GiB, less where room is short */
+} dp_probe_options;
+
+/* Reads the file at drive->path, or a temporary file beside it, in many ways. What cannot be
+ * probed (memory, no room, no right to write) says so in `skipped`. DP_E_IO, DP_E_NOMEM. */
+DP_API dp_status dp_doctor_probe(dp_drive_probe *out, const dp_drive_info *drive,
+                                 const dp_probe_options *options, dp_error *err);
+
+/* A saved probe that holds for the drive on this machine. file: what a program keeps
+ * them in (docs/doctor.md). False: none. A file that cannot be read is one line in the log. */
+DP_API bool dp_doctor_saved(dp_drive_probe *out, const char *file, const dp_drive_info *drive);
+
+/* Values of --io, --io-engine, --io-depth and --io-request that were left to doppler follow the
+ * saved probe of the drive that model lies on, if there is one. */
+DP_API void dp_doctor_advise(dp_options *options, const char *file, const char *model);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,6 +2,7 @@
 #ifndef DOPPLER_STATS_H
 #define DOPPLER_STATS_H
 
+#include <stdbool.h>
 #include "doppler/status.h"
 
 #ifdef __cplusplus
@@ -37,8 +38,11 @@ typedef struct dp_stats {
     uint64_t wait_ns;                  /* the step thread waited for pages */
 
     uint32_t threads;
-    char kernels[24];    /* "x86.avx512vbmi" */
-    char source[48];     /* "file (io_uring, direct)" */
+    char kernels[24];  /* "x86.avx512vbmi" */
+    char source[48];   /* "file (io_uring, direct)" */
+    uint32_t io_depth; /* reads with the system at a time, of at most ... */
+    uint64_t io_request_bytes;
+    bool io_is_probed;   /* these follow a probe of the drive (doppler doctor), where not given */
     char cache_state[8]; /* "cold": pages were read while it ran; "warm": nothing was */
 } dp_stats;
 

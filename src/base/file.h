@@ -37,5 +37,7 @@ void dp_file_read_ahead(const dp_file *file, uint64_t offset, uint64_t size);
 
 /* Asks the system to forget its cached pages of the file (cold benchmarks). */
 void dp_file_drop_cache(const dp_file *file);
+/* The same for a part of it; pages not written back yet stay. */
+void dp_file_drop_range(const dp_file *file, uint64_t offset, uint64_t size);
 
 #endif

@@ -197,3 +197,9 @@ void dp_file_drop_cache(const dp_file *file)
     fdatasync(file->fd);
     posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
 }
+
+void dp_file_drop_range(const dp_file *file, uint64_t offset, uint64_t size)
+{
+    if (offset <= INT64_MAX && size <= INT64_MAX)
+        posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+}

@@ -8,12 +8,39 @@
 #include "base/status.h"
 #include "base/sysmem.h"
 #include "engine/vocab.h"
-#include "tier/source_file.h"
+
+#define IO_DEPTH_DEFAULT   16
+#define IO_REQUEST_DEFAULT DP_MIB
 
 /* ---- opening ---- */
 
+/* How files are read: as given, else as the drive's saved probe says, else as most drives
+ * like it. */
+static void choose_io(dp_io_choice *io, const dp_options *options)
+{
+    dp_io_advice advice = dp_options_advice(options);
+
+    *io = (dp_io_choice){
+        .mode = (dp_io_mode)dp_options_choice(options, DP_OPT_IO),
+        .engine = (dp_aio_engine)dp_options_choice(options, DP_OPT_IO_ENGINE),
+        .depth = (uint32_t)dp_options_u64(options, DP_OPT_IO_DEPTH),
+        .request_bytes = dp_options_u64(options, DP_OPT_IO_REQUEST),
+    };
+    io->is_probed = advice.is_there && (io->mode == DP_IO_AUTO || io->engine == DP_AIO_AUTO ||
+                                        !io->depth || !io->request_bytes);
+    if (advice.is_there && io->mode == DP_IO_AUTO && advice.is_buffered)
+        io->mode = DP_IO_BUFFERED; /* auto is direct already where that works */
+    /* Auto is io_uring where that is allowed, which may differ from when it was probed. */
+    if (advice.is_there && io->engine == DP_AIO_AUTO && advice.engine == DP_AIO_THREADS)
+        io->engine = DP_AIO_THREADS;
+    if (!io->depth)
+        io->depth = advice.is_there ? advice.depth : IO_DEPTH_DEFAULT;
+    if (!io->request_bytes)
+        io->request_bytes = advice.is_there ? advice.request_bytes : IO_REQUEST_DEFAULT;
+}
+
 /* The file's parts as a source, per the options. */
-static dp_status open_source(dp_source **out, const dp_gguf *gguf, const dp_options *options,
+static dp_status open_source(dp_source **out, const dp_gguf *gguf, const dp_io_choice *io,
                              dp_error *err)
 {
     uint32_t count = dp_gguf_part_count(gguf);
@@ -21,10 +48,10 @@ static dp_status open_source(dp_source **out, const dp_gguf *gguf, const dp_opti
     dp_source_file_config config = {
         .paths = paths,
         .file_count = count,
-        .mode = (dp_io_mode)dp_options_choice(options, DP_OPT_IO),
-        .engine = (dp_aio_engine)dp_options_choice(options, DP_OPT_IO_ENGINE),
-        .depth = (uint32_t)dp_options_u64(options, DP_OPT_IO_DEPTH),
-        .request_max = dp_options_u64(options, DP_OPT_IO_REQUEST),
+        .mode = io->mode,
+        .engine = io->engine,
+        .depth = io->depth,
+        .request_max = io->request_bytes,
     };
     dp_status st;
 
@@ -69,7 +96,8 @@ dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_opti
     if (st == DP_E_NOMEM)
         return dp_fail(err, st, "%s", e->vocab_problem.text);
     /* Logits and token ids need no vocabulary: text functions say what is wrong with it. */
-    st = open_source(&e->source, gguf, options, err);
+    choose_io(&e->io, options);
+    st = open_source(&e->source, gguf, &e->io, err);
     if (st)
         return st;
     tier.source = e->source;
@@ -320,6 +348,9 @@ void dp_engine_stats(dp_engine *engine, dp_stats *out)
     out->threads = p->threads;
     kernel_name(out->kernels, sizeof out->kernels, engine->device->name);
     strncpy(out->source, engine->source->name, sizeof out->source - 1);
+    out->io_depth = engine->io.depth;
+    out->io_request_bytes = engine->io.request_bytes;
+    out->io_is_probed = engine->io.is_probed;
 
     dp_mutex_lock(&engine->stats_lock);
     out->prompt_tokens = engine->run.prompt_tokens;

@@ -19,7 +19,7 @@
 #include "engine/speculate.h"
 #include "engine/watch.h"
 #include "tier/budget.h"
-#include "tier/source.h"
+#include "tier/source_file.h"
 
 /* Times and counts of steps. */
 typedef struct dp_run_stats {
@@ -27,10 +27,20 @@ typedef struct dp_run_stats {
     uint64_t draft_tokens, draft_accepted, draft_steps;
 } dp_run_stats;
 
+/* How files are read: the options, with what they leave open filled in. */
+typedef struct dp_io_choice {
+    dp_io_mode mode;
+    dp_aio_engine engine;
+    uint32_t depth;
+    uint64_t request_bytes;
+    bool is_probed; /* a saved probe filled something in */
+} dp_io_choice;
+
 struct dp_engine {
     dp_model *model;
     dp_vocab *vocab;        /* NULL: none that can be used */
     dp_error vocab_problem; /* why not */
+    dp_io_choice io;
     dp_source *source;
     dp_tier *tier;
     dp_watch *watch;

@@ -40,10 +40,12 @@ static const dp_option table[] = {
                     "read the model past the page cache (direct) or through it (buffered)" },
     [DP_OPT_IO_ENGINE] = { "io-engine", "disk", DP_OPTION_CHOICE, "", 0, 0, "auto",
                            "auto|io_uring|threads", "how reads reach the system" },
-    [DP_OPT_IO_DEPTH] = { "io-depth", "disk", DP_OPTION_COUNT, "N", 1, 1024, "16", NULL,
-                          "reads with the system at a time" },
+    [DP_OPT_IO_DEPTH] = { "io-depth", "disk", DP_OPTION_COUNT, "N", 0, 1024, "0", NULL,
+                          "reads with the system at a time; 0 takes what doctor measured, or 16" },
     [DP_OPT_IO_REQUEST] = { "io-request", "disk", DP_OPTION_SIZE, "BYTES", 65536, 1073741824,
-                            "1MiB", NULL, "longest single read; a page takes several" },
+                            "auto", NULL,
+                            "longest single read, a page takes several; auto takes what doctor "
+                            "measured, or 1MiB" },
     [DP_OPT_THREADS] = { "threads", "compute", DP_OPTION_COUNT, "N", 0, 256, "0", NULL,
                          "threads that compute; 0 takes every processor this process may use" },
     [DP_OPT_BATCH] = { "batch", "compute", DP_OPTION_COUNT, "TOKENS", 0, 4096, "0", NULL,
@@ -97,6 +99,7 @@ typedef struct option_value {
 
 struct dp_options {
     option_value values[DP_OPT_COUNT];
+    dp_io_advice advice;
 };
 
 const dp_option *dp_options_table(size_t *count)
@@ -272,4 +275,14 @@ const char *dp_options_text(const dp_options *options, dp_option_id id)
     const option_value *value = options ? &options->values[id] : NULL;
 
     return !value ? table[id].default_value : value->path ? value->path : value->text;
+}
+
+void dp_options_set_advice(dp_options *options, const dp_io_advice *advice)
+{
+    options->advice = *advice;
+}
+
+dp_io_advice dp_options_advice(const dp_options *options)
+{
+    return options ? options->advice : (dp_io_advice){ 0 };
 }

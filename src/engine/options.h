@@ -50,6 +50,17 @@ uint64_t dp_options_u64(const dp_options *options, dp_option_id id);
 double dp_options_f64(const dp_options *options, dp_option_id id); /* REAL */
 /* CHOICE: the place of the value in the row's choices. */
 unsigned dp_options_choice(const dp_options *options, dp_option_id id);
+/* What a saved probe of the model's drive says, for values left to doppler. */
+typedef struct dp_io_advice {
+    bool is_there, is_buffered;
+    unsigned engine; /* a place in the choices of --io-engine */
+    uint32_t depth;
+    uint64_t request_bytes;
+} dp_io_advice;
+
+void dp_options_set_advice(dp_options *options, const dp_io_advice *advice);
+dp_io_advice dp_options_advice(const dp_options *options);
+
 const char *dp_options_text(const dp_options *options, dp_option_id id); /* as set */
 
 #endif

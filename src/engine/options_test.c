@@ -79,7 +79,7 @@ static const struct {
     { "ram", "", DP_OPT_RAM, NAN },
     { "io-request", "64KiB", DP_OPT_IO_REQUEST, 65536 },
     { "io-request", "65535", DP_OPT_IO_REQUEST, NAN },
-    { "io-request", "auto", DP_OPT_IO_REQUEST, NAN },
+    { "io-request", "auto", DP_OPT_IO_REQUEST, 0 },
     { "ctx", "8192", DP_OPT_CTX, 8192 },
     { "ctx", "16777217", DP_OPT_CTX, NAN },
     { "ctx", " 1", DP_OPT_CTX, NAN },

@@ -1,6 +1,7 @@
 /* cmd_inspect.c - doppler inspect: what is in a model file, and what a budget would hold of it. */
 #include <stdio.h>
 #include "app/cli/command.h"
+#include "app/cli/drives_file.h"
 #include "app/cli/inspect_report.h"
 #include "app/cli/json_text.h"
 #include "app/cli/load.h"
@@ -50,6 +51,7 @@ static int inspect_main(const dp_args *args)
     if (st)
         goto done;
     dp_inspect_model(inspect, &model);
+    dp_drives_file_advise(options, args->operands[0]);
     if (model.is_supported)
         st = dp_inspect_plan(inspect, options, &plan, &err);
     if (st)

@@ -111,7 +111,7 @@ static dp_status find_bos(score *s, const dp_vocab *vocab, dp_error *err)
 }
 
 static dp_status prepare(score *s, const dp_args *args, const char *text, size_t size,
-                         const dp_options *options, dp_error *err)
+                         dp_options *options, dp_error *err)
 {
     const dp_vocab *vocab;
     dp_status st;

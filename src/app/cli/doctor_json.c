@@ -84,7 +84,44 @@ static json_t *gpus_json(const dp_gpus_info *g)
     return whole(o, is_whole);
 }
 
-static json_t *drive_json(const dp_drive_info *d)
+static json_t *row_json(const dp_probe_row *r)
+{
+    json_t *o = json_object();
+
+    return whole(o, o && TEXT(o, r, engine) && FLAG(o, r, is_direct) &&
+                        COUNT(o, r, request_bytes) && COUNT(o, r, depth) && REAL(o, r, bytes_s));
+}
+
+static json_t *latency_json(const dp_probe_latency *l)
+{
+    json_t *o = json_object();
+
+    return whole(o, o && COUNT(o, l, size_bytes) && COUNT(o, l, count) && COUNT(o, l, p50_ns) &&
+                        COUNT(o, l, p99_ns));
+}
+
+json_t *dp_doctor_probe_json(const dp_drive_probe *p)
+{
+    json_t *o = json_object(), *rows = json_array(), *latencies = json_array();
+    bool is_whole = o && rows && latencies;
+
+    for (uint32_t i = 0; is_whole && i < p->row_count; i++)
+        if (p->rows[i].bytes_s > 0)
+            is_whole = !json_array_append_new(rows, row_json(&p->rows[i]));
+    for (uint32_t i = 0; is_whole && i < p->latency_count; i++)
+        is_whole = !json_array_append_new(latencies, latency_json(&p->latencies[i]));
+    is_whole = is_whole && TEXT(o, p, machine) && TEXT(o, p, kernel) && TEXT(o, p, device) &&
+               TEXT(o, p, fs) && COUNT(o, p, version) && FLAG(o, p, is_quick) &&
+               FLAG(o, p, is_saved) && TEXT(o, p, skipped) && COUNT(o, p, file_bytes) &&
+               REAL(o, p, seconds) &&
+               dp_json_put(o, "best", p->best.bytes_s > 0 ? row_json(&p->best) : json_null()) &&
+               !json_object_set(o, "latencies", latencies) && !json_object_set(o, "rows", rows);
+    json_decref(rows);
+    json_decref(latencies);
+    return whole(o, is_whole);
+}
+
+static json_t *drive_json(const dp_drive_info *d, const dp_drive_probe *probe)
 {
     json_t *o = json_object();
 
@@ -95,7 +132,8 @@ static json_t *drive_json(const dp_drive_info *d)
                         FLAG(o, d, is_rotational) && COUNT(o, d, device_count) &&
                         COUNT(o, d, size_bytes) && COUNT(o, d, free_bytes) &&
                         COUNT(o, d, read_ahead_bytes) && FLAG(o, d, has_direct) &&
-                        COUNT(o, d, direct_offset_align) && COUNT(o, d, direct_memory_align));
+                        COUNT(o, d, direct_offset_align) && COUNT(o, d, direct_memory_align) &&
+                        dp_json_put(o, "probe", dp_doctor_probe_json(probe)));
 }
 
 json_t *dp_doctor_json(const dp_doctor_parts *parts)
@@ -105,7 +143,7 @@ json_t *dp_doctor_json(const dp_doctor_parts *parts)
     bool is_whole = o && drives;
 
     for (size_t i = 0; is_whole && i < parts->drive_count; i++)
-        is_whole = !json_array_append_new(drives, drive_json(&parts->drives[i]));
+        is_whole = !json_array_append_new(drives, drive_json(&parts->drives[i], &parts->probes[i]));
     is_whole = is_whole && TEXT(o, m, id) && TEXT(o, m, kernel) &&
                dp_json_put(o, "cpu", cpu_json(&m->cpu)) &&
                dp_json_put(o, "memory", memory_json(&m->memory)) &&

@@ -8,7 +8,8 @@
 
 typedef struct dp_doctor_parts {
     dp_machine_info machine;
-    const dp_drive_info *drives; /* [drive_count] */
+    const dp_drive_info *drives;  /* [drive_count] */
+    const dp_drive_probe *probes; /* [drive_count] */
     size_t drive_count;
 } dp_doctor_parts;
 
@@ -16,5 +17,6 @@ typedef struct dp_doctor_parts {
 dp_status dp_doctor_text(const dp_doctor_parts *parts, dp_buf *out);
 /* A new reference, NULL when memory is short. */
 json_t *dp_doctor_json(const dp_doctor_parts *parts);
+json_t *dp_doctor_probe_json(const dp_drive_probe *probe); /* also what is saved */
 
 #endif

@@ -103,7 +103,85 @@ static dp_status write_kind(const dp_drive_info *d, dp_buf *out)
     return st;
 }
 
-static dp_status write_drive(const dp_drive_info *d, dp_buf *out)
+/* Rows of one engine and mode as a table: requests down, depths across. */
+static dp_status write_grid(const dp_drive_probe *p, dp_buf *out)
+{
+    dp_status st =
+        dp_buf_text(out, "              GB/s by depth       1     2     4     8    16    32\n");
+
+    for (uint64_t request = 256 << 10; request <= (16 << 20) && !st; request *= 2) {
+        bool is_there = false;
+
+        for (uint32_t i = 0; i < p->row_count; i++)
+            is_there = is_there || p->rows[i].request_bytes == request;
+        if (!is_there)
+            continue;
+        st = dp_buf_format(out, "              %-8s requests", SIZE(request));
+        for (uint32_t depth = 1; depth <= 32 && !st; depth *= 2) {
+            const dp_probe_row *row = NULL;
+
+            for (uint32_t i = 0; i < p->row_count && !row; i++)
+                if (p->rows[i].request_bytes == request && p->rows[i].depth == depth &&
+                    p->rows[i].bytes_s > 0 && p->rows[i].is_direct == p->best.is_direct &&
+                    strcmp(p->rows[i].engine, p->best.engine) == 0)
+                    row = &p->rows[i];
+            st = row ? dp_buf_format(out, " %5.2f", row->bytes_s / GB) : dp_buf_text(out, "     -");
+        }
+        if (!st)
+            st = dp_buf_text(out, "\n");
+    }
+    return st;
+}
+
+/* The fastest of the other ways, to see what direct reads and io_uring are worth. */
+static dp_status write_others(const dp_drive_probe *p, dp_buf *out)
+{
+    dp_status st = DP_OK;
+
+    for (int way = 0; way < 4 && !st; way++) {
+        bool is_direct = way & 1;
+        const char *engine = way & 2 ? "io_uring" : "threads";
+        double best = 0;
+
+        if (is_direct == p->best.is_direct && strcmp(engine, p->best.engine) == 0)
+            continue;
+        for (uint32_t i = 0; i < p->row_count; i++)
+            if (p->rows[i].is_direct == is_direct && strcmp(p->rows[i].engine, engine) == 0)
+                best = p->rows[i].bytes_s > best ? p->rows[i].bytes_s : best;
+        if (best > 0)
+            st = dp_buf_format(out, "              %s, %s: at best %.2f GB/s\n", engine,
+                               is_direct ? "direct" : "through the page cache", best / GB);
+    }
+    return st;
+}
+
+static dp_status write_probe(const dp_drive_probe *p, dp_buf *out)
+{
+    dp_status st;
+
+    if (p->skipped[0])
+        return dp_buf_format(out, "  not probed  %s\n", p->skipped);
+    if (p->best.bytes_s <= 0)
+        return DP_OK;
+    st =
+        dp_buf_format(out,
+                      "  best        %.2f GB/s: requests of %s, %u at a time, %s, %s (%s%s in %.1f "
+                      "s)\n",
+                      p->best.bytes_s / GB, SIZE(p->best.request_bytes), p->best.depth,
+                      p->best.is_direct ? "direct" : "through the page cache", p->best.engine,
+                      p->is_saved ? "saved, " : "", p->is_quick ? "quick" : "probed", p->seconds);
+    if (!st && p->row_count)
+        st = write_grid(p, out);
+    if (!st)
+        st = write_others(p, out);
+    for (uint32_t i = 0; i < p->latency_count && !st; i++)
+        st = dp_buf_format(out, "  a read of   %-8s %8.2f ms median, %8.2f ms for 99 of 100\n",
+                           SIZE(p->latencies[i].size_bytes), (double)p->latencies[i].p50_ns / 1e6,
+                           (double)p->latencies[i].p99_ns / 1e6);
+    return st;
+}
+
+static dp_status write_drive(const dp_drive_info *d, const dp_drive_probe *probe, dp_buf *out)
 {
     dp_status st;
 
@@ -123,7 +201,7 @@ static dp_status write_drive(const dp_drive_info *d, dp_buf *out)
                            d->direct_offset_align, d->direct_memory_align);
     else if (!st)
         st = dp_buf_text(out, "through the page cache only\n");
-    return st;
+    return st ? st : write_probe(probe, out);
 }
 
 dp_status dp_doctor_text(const dp_doctor_parts *parts, dp_buf *out)
@@ -135,6 +213,6 @@ dp_status dp_doctor_text(const dp_doctor_parts *parts, dp_buf *out)
     if (!st)
         st = write_gpus(&parts->machine.gpus, out);
     for (size_t i = 0; i < parts->drive_count && !st; i++)
-        st = write_drive(&parts->drives[i], out);
+        st = write_drive(&parts->drives[i], &parts->probes[i], out);
     return st;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "app/cli/command.h"
+#include "app/cli/drives_file.h"
 #include "app/cli/interrupt.h"
 #include "app/cli/progress.h"
 #include "app/cli/userdir.h"
@@ -57,8 +58,7 @@ static bool on_progress(void *user, uint64_t done_bytes, uint64_t total_bytes)
     return !dp_interrupt_is_seen();
 }
 
-dp_status dp_load_engine(dp_engine **out, const dp_args *args, const dp_options *options,
-                         dp_error *err)
+dp_status dp_load_engine(dp_engine **out, const dp_args *args, dp_options *options, dp_error *err)
 {
     dp_progress_bar bar;
     dp_status st;
@@ -66,6 +66,7 @@ dp_status dp_load_engine(dp_engine **out, const dp_args *args, const dp_options 
     st = dp_load_check_path(args->operands[0], err);
     if (st)
         return st;
+    dp_drives_file_advise(options, args->operands[0]);
     dp_interrupt_watch(NULL);
     dp_progress_bar_init(&bar, "loading", NULL);
     st = dp_engine_open(out, args->operands[0], options, on_progress, &bar, err);

@@ -14,9 +14,9 @@ dp_status dp_load_options(dp_options **out, const dp_args *args, dp_error *err);
 dp_status dp_load_check_path(const char *path, dp_error *err);
 
 /* Opens the model named by the first operand, with progress on a terminal;
- * from here on Ctrl-C cancels its steps. Owned: dp_load_close, after the sessions. */
-dp_status dp_load_engine(dp_engine **out, const dp_args *args, const dp_options *options,
-                         dp_error *err);
+ * from here on Ctrl-C cancels its steps. How its drive is read follows a saved probe where
+ * the options leave that open. Owned: dp_load_close, after the sessions. */
+dp_status dp_load_engine(dp_engine **out, const dp_args *args, dp_options *options, dp_error *err);
 void dp_load_close(dp_engine *engine);
 
 /* The vocabulary of an engine; DP_E_UNSUPPORTED when its file has none that can be used. Borrowed. */

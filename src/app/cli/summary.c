@@ -139,6 +139,8 @@ static bool add_counts(json_t *object, const dp_stats *stats)
         { "prefetch_wasted_bytes", stats->prefetch_wasted_bytes },
         { "evictions", stats->evictions },
         { "threads", stats->threads },
+        { "io_depth", stats->io_depth },
+        { "io_request_bytes", stats->io_request_bytes },
     };
 
     for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++)
@@ -152,5 +154,6 @@ bool dp_summary_add(json_t *object, const dp_stats *stats)
     return add_times(object, stats) && add_counts(object, stats) &&
            !json_object_set_new(object, "kernels", json_string(stats->kernels)) &&
            !json_object_set_new(object, "source", json_string(stats->source)) &&
+           !json_object_set_new(object, "io_is_probed", json_boolean(stats->io_is_probed)) &&
            !json_object_set_new(object, "cache_state", json_string(stats->cache_state));
 }
