@@ -304,22 +304,30 @@ static void judge_nodes(dp_gpus_info *g, const char *root)
 
 /* ---- Vulkan, verdict ---- */
 
+/* The first of this vendor that was not met yet; DP_GPUS_MAX: none. */
+static uint32_t find_unmet(const dp_gpus_info *g, uint32_t vendor_id, const bool *is_met)
+{
+    uint32_t count = DP_MIN(g->gpu_count, (uint32_t)DP_GPUS_MAX);
+
+    for (uint32_t i = 0; i < count; i++)
+        if (g->gpus[i].vendor_id == vendor_id && !is_met[i])
+            return i;
+    return DP_GPUS_MAX;
+}
+
 static void merge_vulkan(dp_gpus_info *g, const dp_gpu_info *vulkan, uint32_t count)
 {
-    uint64_t taken = 0; /* bit i: gpu i was met */
+    bool is_met[DP_GPUS_MAX] = { false };
 
     for (uint32_t v = 0; v < count; v++) {
-        dp_gpu_info *gpu = NULL;
+        uint32_t met = find_unmet(g, vulkan[v].vendor_id, is_met);
+        dp_gpu_info *gpu = met < DP_GPUS_MAX ? &g->gpus[met] : add_gpu(g, "vulkan");
 
-        for (uint32_t i = 0; i < g->gpu_count && !gpu; i++)
-            if (g->gpus[i].vendor_id == vulkan[v].vendor_id && !(taken >> i & 1))
-                gpu = &g->gpus[i], taken |= (uint64_t)1 << i;
-        if (!gpu) {
-            gpu = add_gpu(g, "vulkan");
-            if (!gpu)
-                return;
+        if (!gpu)
+            return;
+        is_met[gpu - g->gpus] = true;
+        if (met == DP_GPUS_MAX) {
             *gpu = vulkan[v];
-            taken |= (uint64_t)1 << (g->gpu_count - 1);
         } else {
             memcpy(gpu->name, vulkan[v].name, sizeof gpu->name);
             gpu->own_bytes = DP_MAX(gpu->own_bytes, vulkan[v].own_bytes);
