@@ -24,7 +24,7 @@ typedef struct dp_model_info {
     uint32_t layer_count, embed_dim, vocab_size, context_max;
     uint32_t head_count, kv_head_count, key_dim, value_dim, ff_dim; /* of layer 0 */
     uint32_t expert_count, expert_used, expert_shared, expert_ff_dim;
-    uint64_t kv_bytes_per_token;
+    uint64_t kv_bytes_per_token; /* in f16; twice that in f32 */
 } dp_model_info;
 
 typedef struct dp_tensor_info {
@@ -53,6 +53,7 @@ typedef struct dp_plan_info {
     uint64_t budget_bytes, tables_bytes, kv_bytes, buffer_bytes, slot_bytes;
     uint64_t reserve_bytes;                /* left to the system when --ram is auto, else 0 */
     uint32_t context_tokens, batch_tokens; /* as given or chosen (--ctx, --batch) */
+    const char *kv_type;                   /* of keys and values: "f16", "f32"; static */
     uint64_t always_bytes;                 /* slot bytes of the always-used part */
     bool pins_always;                      /* all of it stays; otherwise it streams */
     uint32_t experts_held, experts_total;

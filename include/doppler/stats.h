@@ -39,6 +39,7 @@ typedef struct dp_stats {
 
     uint32_t threads;
     char kernels[24];  /* "x86.avx512vbmi" */
+    char kv_type[8];   /* of keys and values: "f16", "f32" */
     char source[48];   /* "file (io_uring, direct)" */
     uint32_t io_depth; /* reads with the system at a time, of at most ... */
     uint64_t io_request_bytes;

@@ -88,12 +88,20 @@ typedef struct dp_op_rope {
 #define DP_KV_BLOCK_TOKENS 32 /* positions per block of keys and values */
 
 /* One layer's keys and values of one sequence: block b holds positions
- * [b*32, b*32+32) as f16 K [kv_heads][32][key_dim], then V [kv_heads][32][value_dim];
- * with value_in_key there is no V: values are the first value_dim of each key. */
+ * [b*32, b*32+32) as K [kv_heads][32][key_dim], then V [kv_heads][32][value_dim], of one
+ * type: F16 (rounded when stored) or F32. With value_in_key there is no V: values are the
+ * first value_dim of each key. */
 typedef struct dp_kv_layer {
     uint8_t *const *rows; /* [blocks]: the block's memory, all layers ... */
     uint64_t offset;      /* ... and where this layer's part begins in it */
+    dp_dtype type;
 } dp_kv_layer;
+
+/* Bytes of `count` elements of such a type. */
+static inline uint64_t dp_kv_bytes(dp_dtype type, uint64_t count)
+{
+    return count * (type == DP_F32 ? sizeof(float) : sizeof(uint16_t));
+}
 
 /* Keys [first, first + count) of a layer with one key/value head, as floats; of one block. */
 typedef struct dp_op_kv_load {
@@ -138,6 +146,7 @@ typedef struct dp_op_attend_block {
     size_t out_stride;
     float *max, *sum;     /* [tokens][heads] */
     const uint8_t *block; /* as dp_kv_layer's */
+    dp_dtype type;
     uint32_t first;
     bool is_last; /* no token sees a later one */
     uint32_t tokens, heads, key_dim, value_dim;

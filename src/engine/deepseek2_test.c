@@ -13,7 +13,10 @@
 #define TOKENS 70 /* three blocks of positions, and more than are in the latent's space at once */
 
 static const test_setting none[TEST_SETTINGS] = { { NULL, NULL } };
-static const test_setting small[TEST_SETTINGS] = { { "ram", "64MiB" }, { "ctx", "128" } };
+static const test_setting small[2][TEST_SETTINGS] = {
+    { { "ram", "64MiB" }, { "ctx", "128" } },
+    { { "ram", "64MiB" }, { "ctx", "128" }, { "kv-type", "f32" } },
+};
 
 /* ---- the formulas ---- */
 
@@ -27,6 +30,7 @@ static struct pass {
     test_model m;
     const ds_shape *s;
     const struct twist *twist;
+    bool is_exact; /* latents are kept in f32 */
     double x[TOKENS][DS_DIM], latent[TOKENS][DS_LORA], rope[TOKENS][DS_ROPE];
     double logits[TOKENS][DS_VOCAB];
 } p;
@@ -88,10 +92,10 @@ static void rotate(double *x, uint32_t position)
     }
 }
 
-/* What is kept of a token is kept in f16. */
+/* What is kept of a token, in f16. */
 static void round_all(double *x, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n && !p.is_exact; i++)
         x[i] = ds_half((float)x[i]);
 }
 
@@ -299,7 +303,7 @@ static void run_with(const ds_shape *s, const char *lora, rows out)
     for (uint32_t t = 0; t < TOKENS; t++)
         tokens[t] = token_of(t);
     ds_save(&p.m, s, path);
-    engine = test_engine(path, small);
+    engine = test_engine(path, small[p.is_exact]);
     session = test_session(engine, none);
     if (lora) {
         CHECK_OK(dp_adapter_open(&adapter, engine, lora, &err), err);
@@ -383,10 +387,15 @@ static void logits_are_those_of_the_formulas(void **unused)
 {
     for (size_t i = 0; i < DP_ARRAY_LEN(members); i++) {
         ds_make(&p.m, &members[i], SEED);
-        run(&members[i], found);
-        forward(&members[i], &straight);
-        printf("%s: logits within %.2g of the largest\n", members[i].name, distance());
-        CHECK(distance() < 1e-4, "%s: off by %g", members[i].name, distance());
+        for (int is_exact = 1; is_exact >= 0; is_exact--) {
+            p.is_exact = is_exact;
+            run(&members[i], found);
+            forward(&members[i], &straight);
+            printf("%s, %s: logits within %.2g of the largest\n", members[i].name,
+                   is_exact ? "f32" : "f16", distance());
+            CHECK(distance() < (is_exact ? 5e-6 : 1e-4), "%s: off by %g", members[i].name,
+                  distance());
+        }
         test_model_free(&p.m);
     }
 }
@@ -469,9 +478,9 @@ static void what_a_token_keeps_is_small(void **unused)
         ds_make(&p.m, &s, 1);
         gguf = ds_gguf(&p.m, &s);
         CHECK_OK(dp_model_open(&model, gguf, &err), err);
-        CHECK(dp_kv_row_bytes(&model->hp) ==
+        CHECK(dp_kv_row_bytes(&model->hp, DP_F16) ==
                   (uint64_t)DS_LAYERS * DP_KV_BLOCK_TOKENS * (DS_LORA + DS_ROPE) * 2,
-              "%llu bytes", (unsigned long long)dp_kv_row_bytes(&model->hp));
+              "%llu bytes", (unsigned long long)dp_kv_row_bytes(&model->hp, DP_F16));
         dp_model_close(model);
         dp_gguf_close(gguf);
         test_model_free(&p.m);

@@ -164,7 +164,7 @@ static dp_status take_memory(dp_engine *e, const dp_options *options, dp_error *
                             &p->limits, err);
     if (st)
         return st;
-    st = dp_kv_open(&e->kv, e->device, &e->model->hp, rows, err);
+    st = dp_kv_open(&e->kv, e->device, &e->model->hp, p->step.kv_type, rows, err);
     if (st)
         return st;
     st = dp_step_open(&e->step, e->model, e->tier, e->device, &p->step, &e->cancel, err);
@@ -346,6 +346,7 @@ void dp_engine_stats(dp_engine *engine, dp_stats *out)
     out->peak_bytes = dp_sysmem_peak_bytes();
     out->kv_bytes = p->kv_bytes;
     out->threads = p->threads;
+    strncpy(out->kv_type, dp_plan_kv_type_name(p), sizeof out->kv_type - 1);
     kernel_name(out->kernels, sizeof out->kernels, engine->device->name);
     strncpy(out->source, engine->source->name, sizeof out->source - 1);
     out->io_depth = engine->io.depth;

@@ -91,7 +91,7 @@ static void copy_hparams(dp_model_info *out, const dp_hparams *hp)
     out->expert_used = hp->expert_used;
     out->expert_shared = hp->expert_shared;
     out->expert_ff_dim = hp->expert_count ? hp->expert_ff_dim : 0;
-    out->kv_bytes_per_token = dp_kv_row_bytes(hp) / DP_KV_BLOCK_TOKENS;
+    out->kv_bytes_per_token = dp_kv_row_bytes(hp, DP_F16) / DP_KV_BLOCK_TOKENS;
 }
 
 void dp_inspect_model(const dp_inspect *inspect, dp_model_info *out)
@@ -283,6 +283,7 @@ dp_status dp_inspect_plan(const dp_inspect *inspect, const dp_options *options, 
     out->batch_tokens = plan.step.batch_tokens;
     out->tables_bytes = plan.tables_bytes;
     out->kv_bytes = plan.kv_bytes;
+    out->kv_type = dp_plan_kv_type_name(&plan);
     out->buffer_bytes = plan.buffer_bytes;
     out->slot_bytes = plan.slot_bytes;
     out->always_bytes = plan.always_bytes;

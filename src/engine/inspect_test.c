@@ -169,6 +169,7 @@ static void plans_are_those_of_a_run(void **unused)
         { { "ram", "64MiB" } },
         { { "ram", "8MiB" }, { "ctx", "300" }, { "threads", "3" } },
         { { "ram", "8MiB" }, { "sessions", "4" }, { "batch", "16" }, { "io", "buffered" } },
+        { { "ram", "8MiB" }, { "ctx", "300" }, { "kv-type", "f32" } },
     };
 
     for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
@@ -186,7 +187,8 @@ static void plans_are_those_of_a_run(void **unused)
         CHECK(plan.budget_bytes == stats.budget_bytes && plan.tables_bytes == stats.tables_bytes &&
                   plan.kv_bytes == stats.kv_bytes && plan.buffer_bytes == stats.buffer_bytes &&
                   plan.slot_bytes == stats.slot_budget_bytes &&
-                  plan.always_bytes == stats.pinned_bytes,
+                  plan.always_bytes == stats.pinned_bytes &&
+                  strcmp(plan.kv_type, stats.kv_type) == 0,
               "row %zu: other numbers", i);
         dp_engine_close(engine);
         dp_inspect_close(inspect);

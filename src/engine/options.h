@@ -17,6 +17,7 @@ typedef enum dp_option_id {
     DP_OPT_RAM,
     DP_OPT_CTX,
     DP_OPT_SESSIONS,
+    DP_OPT_KV_TYPE,
     DP_OPT_GOVERNOR,
     DP_OPT_POLICY,
     DP_OPT_LOOK_AHEAD,

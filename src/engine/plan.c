@@ -34,9 +34,24 @@ dp_page_id dp_plan_core_after(const dp_model *model, dp_page_id page)
     return page;
 }
 
+/* In the order of the option's choices. */
+static const struct {
+    dp_dtype type;
+    const char *name;
+} kv_types[] = { { DP_F16, "f16" }, { DP_F32, "f32" } };
+
+const char *dp_plan_kv_type_name(const dp_plan *plan)
+{
+    for (size_t i = 0; i < DP_ARRAY_LEN(kv_types); i++)
+        if (kv_types[i].type == plan->step.kv_type)
+            return kv_types[i].name;
+    return "";
+}
+
 static uint64_t kv_bytes(const dp_model *model, const dp_plan *p)
 {
-    return dp_kv_row_bytes(&model->hp) * dp_kv_rows_for(p->context_tokens) * p->session_max;
+    return dp_kv_row_bytes(&model->hp, p->step.kv_type) * dp_kv_rows_for(p->context_tokens) *
+           p->session_max;
 }
 
 /* Widest input of any product, and the shapes behind it. */
@@ -223,6 +238,7 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
         .session_max = (uint32_t)dp_options_u64(options, DP_OPT_SESSIONS),
         .threads = (uint32_t)dp_options_u64(options, DP_OPT_THREADS),
         .step.lookahead = (dp_lookahead_mode)dp_options_choice(options, DP_OPT_LOOK_AHEAD),
+        .step.kv_type = kv_types[dp_options_choice(options, DP_OPT_KV_TYPE)].type,
         .step.expands_latents = dp_options_choice(options, DP_OPT_MLA_PREFILL) == 1,
         .draft_tokens = drafts <= DP_SPECULATE_MAX ? (uint32_t)drafts : 0,
     };

@@ -4,7 +4,7 @@
  *          options. The engine runs by it; inspect prints it. Nothing is taken.
  *
  * Division tables   what the description, the vocabulary and the page table cost
- *          kv       --ctx tokens of each of --sessions
+ *          kv       --ctx tokens of each of --sessions, as --kv-type
  *          buffers  a step of --batch tokens, and what sampling needs
  *          slots    the rest: pinned pages first, experts in what is left
  *
@@ -44,6 +44,9 @@ typedef struct dp_plan {
  * least does not fit: the plan is filled in all the same. */
 dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
                        uint64_t tables_bytes, const dp_options *options, dp_error *err);
+
+/* The element type of keys and values as --kv-type spells it. */
+const char *dp_plan_kv_type_name(const dp_plan *plan);
 
 /* Which pages stay when slots take slot_bytes instead. DP_E_NOMEM. */
 dp_status dp_plan_pins(dp_pins *out, const dp_plan *plan, const dp_model *model,

@@ -173,6 +173,26 @@ static void a_byte_less_than_the_least_is_refused(void **unused)
 }
 
 /* Numbers whose product does not fit 32 bits. */
+/* Exact keys and values take twice the memory, and the rest of the budget shrinks by that. */
+static void keys_and_values_take_what_their_type_says(void **unused)
+{
+    static const test_setting rows[][TEST_SETTINGS] = {
+        { { "ram", "64MiB" }, { "threads", "1" }, { "ctx", "500" } },
+        { { "ram", "64MiB" }, { "threads", "1" }, { "ctx", "500" }, { "kv-type", "f32" } },
+    };
+    dp_plan_info half, whole;
+
+    plan_of(0, rows[0], &half);
+    plan_of(0, rows[1], &whole);
+    CHECK(half.kv_bytes == (uint64_t)3 * 2 * (32 + 32) * 512 * 2, "%llu bytes",
+          (unsigned long long)half.kv_bytes);
+    CHECK(whole.kv_bytes == 2 * half.kv_bytes && whole.buffer_bytes == half.buffer_bytes &&
+              half.slot_bytes - whole.slot_bytes == half.kv_bytes,
+          "%llu bytes", (unsigned long long)whole.kv_bytes);
+    CHECK(strcmp(half.kv_type, "f16") == 0 && strcmp(whole.kv_type, "f32") == 0, "%s and %s",
+          half.kv_type, whole.kv_type);
+}
+
 static void huge_requests_are_refused(void **unused)
 {
     static const test_setting huge[][TEST_SETTINGS] = {
@@ -257,6 +277,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(budgets_from_the_least_upward_run),
         cmocka_unit_test(a_byte_less_than_the_least_is_refused),
+        cmocka_unit_test(keys_and_values_take_what_their_type_says),
         cmocka_unit_test(huge_requests_are_refused),
         cmocka_unit_test(loading_tells_its_progress_and_can_be_canceled),
         cmocka_unit_test(opening_fails_without_a_trace),

@@ -14,10 +14,29 @@ static float random_float(float scale)
     return ((float)(random_state >> 40) * 0x1p-23f - 1.0f) * scale;
 }
 
-static void fill_half(uint16_t *x, size_t n, float scale)
+/* Element i of keys or values of a type. */
+static void *at(dp_dtype type, void *x, size_t i)
+{
+    return (uint8_t *)x + i * (type == DP_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+
+static void put(dp_dtype type, void *x, size_t i, float value)
+{
+    if (type == DP_F32)
+        *(float *)at(type, x, i) = value;
+    else
+        *(uint16_t *)at(type, x, i) = dp_f16_from_f32(value);
+}
+
+static float get(dp_dtype type, void *x, size_t i)
+{
+    return type == DP_F32 ? *(float *)at(type, x, i) : dp_f32_from_f16(*(uint16_t *)at(type, x, i));
+}
+
+static void fill(dp_dtype type, void *x, size_t n, float scale)
 {
     for (size_t i = 0; i < n; i++)
-        x[i] = dp_f16_from_f32(random_float(scale));
+        put(type, x, i, random_float(scale));
 }
 
 /* ---- every table against the reference ---- */
@@ -29,7 +48,10 @@ typedef struct head {
 } head;
 
 static float q[HEADS_MAX][DIM_MAX];
-static uint16_t keys[DP_KV_BLOCK * DIM_MAX], values[DP_KV_BLOCK * DIM_MAX];
+static float keys[DP_KV_BLOCK * DIM_MAX], values[DP_KV_BLOCK * DIM_MAX]; /* room for any type */
+
+static const dp_dtype types[] = { DP_F16, DP_F32 };
+static dp_dtype type; /* of keys and values, in the running row */
 
 static void head_init(head *h)
 {
@@ -50,8 +72,8 @@ static void check_heads(const head *got, const head *want, const char *table, co
                     memcmp(got[h].acc, want[h].acc, sizeof got->acc) == 0 &&
                     memcmp(got[h].out, want[h].out, sizeof got->out) == 0;
 
-        CHECK(same, "%s: head %u of %u, key_dim=%u value_dim=%u keys [%u, %u)", table, h, a->heads,
-              a->key_dim, a->value_dim, a->begin, a->end);
+        CHECK(same, "%s: %s, head %u of %u, key_dim=%u value_dim=%u keys [%u, %u)", table,
+              dp_dtype_get(type)->name, h, a->heads, a->key_dim, a->value_dim, a->begin, a->end);
     }
 }
 
@@ -62,14 +84,14 @@ static void run_both(const dp_kernels *t, head *got, head *want, const dp_attend
 
     for (uint32_t h = 0; h < a->heads; h++)
         states[h] = got[h].state;
-    t->attend(states, a);
+    t->attend[type](states, a);
     for (uint32_t h = 0; h < a->heads; h++) {
         dp_attend one = *a;
 
         one.q = a->q + h * a->q_stride;
         one.heads = 1;
         got[h].state = states[h];
-        dp_kernels_ref.attend(&want[h].state, &one);
+        dp_kernels_ref.attend[type](&want[h].state, &one);
     }
 }
 
@@ -98,8 +120,8 @@ static void check_attend(const dp_kernels *t, uint32_t heads, uint32_t key_dim, 
                         .end = end,
                         .scale = random_float(1.0f) };
 
-        fill_half(keys, (size_t)DP_KV_BLOCK * key_dim, 2.0f);
-        fill_half(values, (size_t)DP_KV_BLOCK * value_dim, 1.0f);
+        fill(type, keys, (size_t)DP_KV_BLOCK * key_dim, 2.0f);
+        fill(type, values, (size_t)DP_KV_BLOCK * value_dim, 1.0f);
         for (uint32_t h = 0; h < heads; h++)
             for (uint32_t i = 0; i < key_dim; i++)
                 q[h][i] = (h + i) % 9 ? random_float(2.0f) : -0.0f;
@@ -139,22 +161,83 @@ static void check_table(const dp_kernels *t)
 static void test_tables(void **state)
 {
     for (size_t i = 0; dp_kernels_all[i]; i++) {
-        if (dp_kernels_all[i]->usable())
-            check_table(dp_kernels_all[i]);
-        else
+        if (!dp_kernels_all[i]->usable()) {
             printf("skipped: this CPU cannot run %s\n", dp_kernels_all[i]->name);
+            continue;
+        }
+        for (size_t j = 0; j < DP_ARRAY_LEN(types); j++) {
+            type = types[j];
+            check_table(dp_kernels_all[i]);
+        }
     }
+}
+
+static void check_invisible(const dp_kernels *t)
+{
+    enum { DIM = 64, HEADS = 5 };
+    static head got[HEADS], want[HEADS];
+    dp_attend_state states[HEADS];
+    dp_attend a = { .q = q[0],
+                    .q_stride = DIM_MAX,
+                    .k = keys,
+                    .v = values,
+                    .key_dim = DIM,
+                    .value_dim = DIM,
+                    .v_stride = DIM,
+                    .heads = HEADS,
+                    .begin = 3,
+                    .end = 18,
+                    .scale = 0.125f };
+
+    fill(type, keys, DP_KV_BLOCK * DIM, 1.0f);
+    fill(type, values, DP_KV_BLOCK * DIM, 1.0f);
+    for (int h = 0; h < HEADS; h++) {
+        head_init(&got[h]);
+        head_init(&want[h]);
+    }
+    run_both(t, got, want, &a);
+    for (uint32_t j = 0; j < DP_KV_BLOCK; j++)
+        for (uint32_t e = 0; (j < a.begin || j >= a.end) && e < DIM; e++) {
+            put(type, keys, j * DIM + e, NAN);
+            put(type, values, j * DIM + e, NAN);
+        }
+    for (int h = 0; h < HEADS; h++) {
+        head_init(&got[h]);
+        states[h] = got[h].state;
+    }
+    t->attend[type](states, &a);
+    for (int h = 0; h < HEADS; h++)
+        got[h].state = states[h];
+    check_heads(got, want, t->name, &a);
 }
 
 /* What lies in invisible keys and values is not looked at, be it NaN. */
 static void test_invisible(void **state)
 {
-    enum { DIM = 64, HEADS = 5 };
-    static head got[HEADS], want[HEADS];
+    for (size_t i = 0; dp_kernels_all[i]; i++)
+        for (size_t j = 0; j < DP_ARRAY_LEN(types) && dp_kernels_all[i]->usable(); j++) {
+            type = types[j];
+            check_invisible(dp_kernels_all[i]);
+        }
+}
 
+/* Keys and values that f16 holds give the same bits in either type. */
+static void test_types_agree(void **state)
+{
+    enum { DIM = 72, HEADS = 6 };
+    static head half[HEADS], whole[HEADS];
+    static float wide_keys[DP_KV_BLOCK * DIM], wide_values[DP_KV_BLOCK * DIM];
+
+    fill(DP_F32, q, HEADS * DIM_MAX, 1.0f);
+    fill(DP_F16, keys, DP_KV_BLOCK * DIM, 1.0f);
+    fill(DP_F16, values, DP_KV_BLOCK * DIM, 1.0f);
+    for (size_t i = 0; i < DP_ARRAY_LEN(wide_keys); i++) {
+        wide_keys[i] = get(DP_F16, keys, i);
+        wide_values[i] = get(DP_F16, values, i);
+    }
     for (size_t i = 0; dp_kernels_all[i]; i++) {
         const dp_kernels *t = dp_kernels_all[i];
-        dp_attend_state states[HEADS];
+        dp_attend_state states[2][HEADS];
         dp_attend a = { .q = q[0],
                         .q_stride = DIM_MAX,
                         .k = keys,
@@ -163,31 +246,26 @@ static void test_invisible(void **state)
                         .value_dim = DIM,
                         .v_stride = DIM,
                         .heads = HEADS,
-                        .begin = 3,
-                        .end = 18,
+                        .end = 27,
                         .scale = 0.125f };
 
         if (!t->usable())
             continue;
-        fill_half(keys, DP_KV_BLOCK * DIM, 1.0f);
-        fill_half(values, DP_KV_BLOCK * DIM, 1.0f);
         for (int h = 0; h < HEADS; h++) {
-            head_init(&got[h]);
-            head_init(&want[h]);
+            head_init(&half[h]);
+            head_init(&whole[h]);
+            states[0][h] = half[h].state;
+            states[1][h] = whole[h].state;
         }
-        run_both(t, got, want, &a);
-        for (uint32_t j = 0; j < DP_KV_BLOCK; j++) {
-            for (int e = 0; (j < a.begin || j >= a.end) && e < DIM; e++)
-                keys[j * DIM + e] = values[j * DIM + e] = 0x7e00;
-        }
+        t->attend[DP_F16](states[0], &a);
+        a.k = wide_keys;
+        a.v = wide_values;
+        t->attend[DP_F32](states[1], &a);
         for (int h = 0; h < HEADS; h++) {
-            head_init(&got[h]);
-            states[h] = got[h].state;
+            half[h].state = states[0][h];
+            whole[h].state = states[1][h];
         }
-        t->attend(states, &a);
-        for (int h = 0; h < HEADS; h++)
-            got[h].state = states[h];
-        check_heads(got, want, t->name, &a);
+        check_heads(half, whole, t->name, &a);
     }
 }
 
@@ -195,7 +273,7 @@ static void test_invisible(void **state)
 
 enum { BLOCKS = 4, KEYS = BLOCKS * DP_KV_BLOCK, K_DIM = 24, V_DIM = 10, FIRST = 7, LAST = 109 };
 
-static uint16_t all_keys[KEYS][K_DIM], all_values[KEYS][V_DIM];
+static float all_keys[KEYS * K_DIM], all_values[KEYS * V_DIM]; /* room for any type */
 
 /* softmax(scale q.k) v over keys FIRST..LAST, with a weightless key of score sink. */
 static void attend_double(double out[V_DIM], const float *query, double scale, const float *sink)
@@ -205,25 +283,25 @@ static void attend_double(double out[V_DIM], const float *query, double scale, c
     for (int j = FIRST; j <= LAST; j++) {
         double score = 0;
         for (int i = 0; i < K_DIM; i++)
-            score += (double)query[i] * dp_f32_from_f16(all_keys[j][i]);
+            score += (double)query[i] * get(type, all_keys, (size_t)j * K_DIM + i);
         weight[j] = exp(scale * score);
         sum += weight[j];
     }
     for (int i = 0; i < V_DIM; i++) {
         out[i] = 0;
         for (int j = FIRST; j <= LAST; j++)
-            out[i] += weight[j] / sum * dp_f32_from_f16(all_values[j][i]);
+            out[i] += weight[j] / sum * get(type, all_values, (size_t)j * V_DIM + i);
     }
 }
 
-static void test_formula(void **state)
+static void check_formula(void)
 {
     static const float sinks[] = { -5.0f, 2.0f, 30.0f };
     float query[K_DIM], acc[V_DIM];
     double want[V_DIM];
 
-    fill_half(all_keys[0], KEYS * K_DIM, 2.0f);
-    fill_half(all_values[0], KEYS * V_DIM, 1.0f);
+    fill(type, all_keys, KEYS * K_DIM, 2.0f);
+    fill(type, all_values, KEYS * V_DIM, 1.0f);
     for (int i = 0; i < K_DIM; i++)
         query[i] = random_float(2.0f);
     for (size_t row = 0; row <= DP_ARRAY_LEN(sinks); row++) {
@@ -232,8 +310,8 @@ static void test_formula(void **state)
 
         for (uint32_t block = 0; block < BLOCKS; block++) {
             dp_attend a = { .q = query,
-                            .k = all_keys[block * DP_KV_BLOCK],
-                            .v = all_values[block * DP_KV_BLOCK],
+                            .k = at(type, all_keys, block * DP_KV_BLOCK * K_DIM),
+                            .v = at(type, all_values, block * DP_KV_BLOCK * V_DIM),
                             .key_dim = K_DIM,
                             .value_dim = V_DIM,
                             .v_stride = V_DIM,
@@ -242,13 +320,21 @@ static void test_formula(void **state)
                             .end =
                                 block == BLOCKS - 1 ? LAST + 1 - block * DP_KV_BLOCK : DP_KV_BLOCK,
                             .scale = 0.2f };
-            dp_kernels_ref.attend(&s, &a);
+            dp_kernels_ref.attend[type](&s, &a);
         }
         dp_kernels_ref.attend_finish(&s, acc, V_DIM, sink);
         attend_double(want, query, 0.2f, sink);
         for (int i = 0; i < V_DIM; i++)
-            CHECK(fabs(acc[i] - want[i]) < 2e-6, "sink row %zu, %d: %g, not %g", row, i, acc[i],
-                  want[i]);
+            CHECK(fabs(acc[i] - want[i]) < 2e-6, "%s, sink row %zu, %d: %g, not %g",
+                  dp_dtype_get(type)->name, row, i, acc[i], want[i]);
+    }
+}
+
+static void test_formula(void **state)
+{
+    for (size_t j = 0; j < DP_ARRAY_LEN(types); j++) {
+        type = types[j];
+        check_formula();
     }
 }
 
@@ -257,6 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tables),
         cmocka_unit_test(test_invisible),
+        cmocka_unit_test(test_types_agree),
         cmocka_unit_test(test_formula),
     };
 

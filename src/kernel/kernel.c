@@ -10,12 +10,14 @@
 
 #define PACK(set) .pack_q8_32 = dp_pack_q8_32_##set, .pack_q8_256 = dp_pack_q8_256_##set
 
+#define ATTEND(set, type, id) [id] = dp_attend_##set##_##type,
+
 #define FLOAT(set)                                                                                 \
     .rmsnorm = dp_rmsnorm_##set, .rope = dp_rope_##set, .exp = dp_exp_##set,                       \
     .softmax = dp_softmax_##set, .swiglu = dp_swiglu_##set,                                        \
     .swiglu_clamped = dp_swiglu_clamped_##set, .add = dp_add_##set,                                \
     .add_scaled = dp_add_scaled_##set, .f16_from_f32 = dp_f16_from_f32_##set,                      \
-    .f32_from_f16 = dp_f32_from_f16_##set, .attend = dp_attend_##set,                              \
+    .f32_from_f16 = dp_f32_from_f16_##set, .attend = { DP_ATTEND_TYPES(ATTEND, set) },             \
     .attend_finish = dp_attend_finish_##set
 
 static bool always(void)

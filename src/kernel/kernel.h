@@ -92,7 +92,8 @@ typedef struct dp_attend_state {
 } dp_attend_state;
 
 /* `heads` query heads, each as if alone, against one block of one key/value head:
- * keys and values are read once for all of them. Keys j in [begin, end) are visible,
+ * keys and values, of the type the function is for and widened exactly, are read once
+ * for all of them. Keys j in [begin, end) are visible,
  * 0 <= begin < end <= DP_KV_BLOCK. For each head and its state:
  *
  *   s_j = scale * tree16(fma over key_dim as in products)
@@ -104,14 +105,16 @@ typedef struct dp_attend_state {
 typedef struct dp_attend {
     const float *q; /* [heads][key_dim], heads q_stride floats apart */
     size_t q_stride;
-    const uint16_t *k; /* f16 [DP_KV_BLOCK][key_dim] */
-    const uint16_t *v; /* f16 [DP_KV_BLOCK] times value_dim, v_stride apart */
+    const void *k; /* [DP_KV_BLOCK][key_dim] */
+    const void *v; /* [DP_KV_BLOCK] times value_dim, v_stride elements apart */
     uint32_t key_dim, value_dim;
     uint32_t v_stride; /* value_dim, or more where values are a part of something */
     uint32_t heads;
     uint32_t begin, end;
     float scale;
 } dp_attend;
+
+typedef void (*dp_attend_fn)(dp_attend_state *states, const dp_attend *a); /* [a->heads] */
 
 /* ---- rotary positions ---- */
 
@@ -170,7 +173,7 @@ typedef struct dp_kernels {
     void (*f16_from_f32)(uint16_t *out, const float *x, size_t n); /* nearest even */
     void (*f32_from_f16)(float *out, const uint16_t *x, size_t n);
 
-    void (*attend)(dp_attend_state *states, const dp_attend *a); /* [a->heads] */
+    dp_attend_fn attend[DP_DTYPE_END]; /* by type of keys and values: F16, F32; else NULL */
     /* out[i] = acc[i] / sum; with a sink logit s (NULL: none) one weightless key
      * of score s joins first: max' = max(max, s), c = exp(max - max'),
      * sum = fma(sum, c, exp(s - max')), acc *= c. out may be acc. */

@@ -86,9 +86,28 @@ DP_MATMUL_IQ_TYPES(DP_MATMUL_DECLARE, avx512vbmi)
     void dp_add_scaled_##set(float *out, const float *x, float s, size_t n);                       \
     void dp_f16_from_f32_##set(uint16_t *out, const float *x, size_t n);                           \
     void dp_f32_from_f16_##set(float *out, const uint16_t *x, size_t n);                           \
-    void dp_attend_##set(dp_attend_state *states, const dp_attend *a);                             \
     void dp_attend_finish_##set(dp_attend_state *state, float *out, uint32_t value_dim,            \
                                 const float *sink);
+
+/* ---- attention: X(set, type, id), by type of keys and values ---- */
+
+#define DP_ATTEND_TYPES(X, set)                                                                    \
+    X(set, f16, DP_F16)                                                                            \
+    X(set, f32, DP_F32)
+
+#define DP_ATTEND_DECLARE(set, type, id)                                                           \
+    void dp_attend_##set##_##type(dp_attend_state *states, const dp_attend *a);
+
+DP_ATTEND_TYPES(DP_ATTEND_DECLARE, ref)
+DP_ATTEND_TYPES(DP_ATTEND_DECLARE, avx2)
+DP_ATTEND_TYPES(DP_ATTEND_DECLARE, avx512)
+
+/* Element i of keys or values. One source serves all types: `type` is a constant wherever
+ * this is inlined. */
+static DP_ALWAYS_INLINE const void *dp_attend_at(dp_dtype type, const void *x, size_t i)
+{
+    return (const uint8_t *)x + i * (type == DP_F32 ? sizeof(float) : sizeof(uint16_t));
+}
 
 DP_PACK_DECLARE(ref)
 DP_PACK_DECLARE(avx2)

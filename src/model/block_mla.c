@@ -5,8 +5,8 @@
  *   q . W_k c_j  =  (W_k^T q) . c_j          W_v sum_j p_j c_j  =  sum_j p_j W_v c_j
  *
  * so that attention is that of `heads` query heads over one key/value head whose key is
- * [c | k_pe] and whose value is c ("absorbed"). A token keeps kv_lora + rope halves in a
- * layer instead of heads times key and value: 1,152 bytes, not 81,920, in DeepSeek-V3.
+ * [c | k_pe] and whose value is c ("absorbed"). A token keeps kv_lora + rope values in a
+ * layer instead of heads times key and value: 1,152 bytes of halves, not 81,920, in DeepSeek-V3.
  * DeepSeek-AI 2024, arXiv:2405.04434, §2.1. */
 #include <math.h>
 

@@ -82,7 +82,7 @@ static void pack(dp_step *step, uint32_t heads, uint32_t count)
     };
 
     for (uint32_t i = 0; i < count; i++) {
-        kv[i] = (dp_kv_layer){ &step->made, 0 };
+        kv[i] = (dp_kv_layer){ &step->made, 0, step->config.kv_type };
         position[i] = i;
     }
     step->device->ops->kv_store(step->device, &op);
@@ -102,6 +102,7 @@ void dp_mla_expand(dp_step *step, uint32_t layer, uint32_t first, uint32_t count
         .max = step->attend_max,
         .sum = step->attend_sum,
         .block = step->made,
+        .type = step->config.kv_type,
         .tokens = count,
         .heads = heads,
         .key_dim = hp->key_dim_mla,

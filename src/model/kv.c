@@ -7,26 +7,27 @@
 struct dp_kv {
     dp_device *device;
     uint8_t *pool;
+    dp_dtype type;
     uint64_t row_bytes, pool_bytes;
     uint64_t layer_offset[DP_LAYERS_MAX];
     uint8_t **free_rows; /* [free_count] of [row_count]: a stack */
     uint32_t free_count, row_count;
 };
 
-static uint64_t layer_bytes(const dp_hparams *hp, uint32_t layer)
+static uint64_t layer_bytes(const dp_hparams *hp, dp_dtype type, uint32_t layer)
 {
     uint64_t kept_dim = hp->key_dim + (hp->value_in_key ? 0 : hp->value_dim);
     uint64_t per_token = (uint64_t)hp->kv_head_count[layer] * kept_dim;
 
-    return dp_align_up(per_token * DP_KV_BLOCK_TOKENS * sizeof(uint16_t), DP_CACHE_LINE);
+    return dp_align_up(dp_kv_bytes(type, per_token * DP_KV_BLOCK_TOKENS), DP_CACHE_LINE);
 }
 
-uint64_t dp_kv_row_bytes(const dp_hparams *hp)
+uint64_t dp_kv_row_bytes(const dp_hparams *hp, dp_dtype type)
 {
     uint64_t bytes = 0;
 
     for (uint32_t l = 0; l < hp->layer_count; l++)
-        bytes += layer_bytes(hp, l);
+        bytes += layer_bytes(hp, type, l);
     return bytes;
 }
 
@@ -35,8 +36,8 @@ uint32_t dp_kv_rows_for(uint32_t tokens)
     return (tokens + DP_KV_BLOCK_TOKENS - 1) / DP_KV_BLOCK_TOKENS;
 }
 
-dp_status dp_kv_open(dp_kv **out, dp_device *device, const dp_hparams *hp, uint32_t row_count,
-                     dp_error *err)
+dp_status dp_kv_open(dp_kv **out, dp_device *device, const dp_hparams *hp, dp_dtype type,
+                     uint32_t row_count, dp_error *err)
 {
     dp_status st = DP_OK;
     dp_kv *kv = dp_alloc_zero(1, sizeof *kv);
@@ -45,10 +46,11 @@ dp_status dp_kv_open(dp_kv **out, dp_device *device, const dp_hparams *hp, uint3
     if (!kv)
         return dp_fail(err, DP_E_NOMEM, "keys and values: no memory");
     kv->device = device;
-    kv->row_bytes = dp_kv_row_bytes(hp);
+    kv->type = type;
+    kv->row_bytes = dp_kv_row_bytes(hp, type);
     kv->row_count = row_count;
     for (uint32_t l = 1; l < hp->layer_count; l++)
-        kv->layer_offset[l] = kv->layer_offset[l - 1] + layer_bytes(hp, l - 1);
+        kv->layer_offset[l] = kv->layer_offset[l - 1] + layer_bytes(hp, type, l - 1);
     if (!dp_u64_mul(kv->row_bytes, row_count, &kv->pool_bytes)) {
         st = dp_fail(err, DP_E_LIMIT, "keys and values: %u blocks of %llu bytes", row_count,
                      (unsigned long long)kv->row_bytes);
@@ -126,5 +128,5 @@ void dp_kv_seq_cut(dp_kv_seq *seq, uint32_t tokens)
 
 dp_kv_layer dp_kv_seq_layer(const dp_kv_seq *seq, uint32_t layer)
 {
-    return (dp_kv_layer){ seq->rows, seq->kv->layer_offset[layer] };
+    return (dp_kv_layer){ seq->rows, seq->kv->layer_offset[layer], seq->kv->type };
 }

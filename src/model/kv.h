@@ -2,7 +2,7 @@
  *
  * Room     A pool of equal rows; a row holds DP_KV_BLOCK_TOKENS positions of all
  *          layers, each layer's part at a fixed offset (device.h says how a part
- *          is laid out). A sequence is a table of rows that grows and is cut.
+ *          is laid out), all of one element type, F16 or F32. A sequence is a table of rows that grows and is cut.
  *
  * Memory   The pool is promised whole and touched row by row.
  *
@@ -17,12 +17,12 @@
 typedef struct dp_kv dp_kv;
 
 /* Bytes one row takes for a model of these dimensions. */
-uint64_t dp_kv_row_bytes(const dp_hparams *hp);
+uint64_t dp_kv_row_bytes(const dp_hparams *hp, dp_dtype type);
 /* Rows a sequence of `tokens` positions needs. */
 uint32_t dp_kv_rows_for(uint32_t tokens);
 
-dp_status dp_kv_open(dp_kv **out, dp_device *device, const dp_hparams *hp, uint32_t row_count,
-                     dp_error *err);
+dp_status dp_kv_open(dp_kv **out, dp_device *device, const dp_hparams *hp, dp_dtype type,
+                     uint32_t row_count, dp_error *err);
 void dp_kv_close(dp_kv *kv); /* after its sequences */
 
 typedef struct dp_kv_seq {

@@ -33,13 +33,13 @@ static int close_device(void **unused)
     return mem.heap_blocks || mem.map_regions;
 }
 
-static dp_kv *open_kv(uint32_t rows)
+static dp_kv *open_kv(dp_dtype type, uint32_t rows)
 {
     dp_hparams hp = shape();
     dp_error err;
     dp_kv *kv;
 
-    CHECK_OK(dp_kv_open(&kv, device, &hp, rows, &err), err);
+    CHECK_OK(dp_kv_open(&kv, device, &hp, type, rows, &err), err);
     return kv;
 }
 
@@ -64,9 +64,9 @@ static void rows_are_counted_in_whole_blocks(void **unused)
 
 /* Fills every layer's part of every row with its own number; nothing may be
  * written over. */
-static void parts_of_rows_do_not_overlap(void **unused)
+static void check_parts(dp_dtype type)
 {
-    dp_kv *kv = open_kv(ROWS);
+    dp_kv *kv = open_kv(type, ROWS);
     dp_kv_seq a = open_seq(kv, 96), b = open_seq(kv, 96);
     const dp_kv_seq *seqs[] = { &a, &b };
     dp_error err;
@@ -80,9 +80,11 @@ static void parts_of_rows_do_not_overlap(void **unused)
                 for (uint32_t l = 0; l < 3; l++) {
                     dp_kv_layer at = dp_kv_seq_layer(seqs[s], l);
                     uint16_t *values = (uint16_t *)(void *)(at.rows[row] + at.offset);
+                    uint64_t count = dp_kv_bytes(type, layer_values[l]) / sizeof *values;
+                    CHECK(at.type == type, "layer %u is of type %d", l, at.type);
                     CHECK(at.offset % DP_CACHE_LINE == 0, "layer %u begins at %d", l,
                           (int)at.offset);
-                    for (uint64_t i = 0; i < layer_values[l]; i++) {
+                    for (uint64_t i = 0; i < count; i++) {
                         CHECK(pass == 0 || values[i] == 1 + s * 100 + row * 10 + l,
                               "sequence %u, row %u, layer %u was written over", s, row, l);
                         values[i] = (uint16_t)(1 + s * 100 + row * 10 + l);
@@ -93,9 +95,23 @@ static void parts_of_rows_do_not_overlap(void **unused)
     dp_kv_close(kv);
 }
 
+static void parts_of_rows_do_not_overlap(void **unused)
+{
+    check_parts(DP_F16);
+    check_parts(DP_F32);
+}
+
+static void a_row_holds_whole_cache_lines_of_each_layer(void **unused)
+{
+    dp_hparams hp = shape();
+
+    CHECK(dp_kv_row_bytes(&hp, DP_F16) == (2 + 1 + 3) * 12 * 32 * 2, "f16");
+    CHECK(dp_kv_row_bytes(&hp, DP_F32) == (2 + 1 + 3) * 12 * 32 * 4, "f32");
+}
+
 static void exhaustion_takes_nothing_and_says_what_to_raise(void **unused)
 {
-    dp_kv *kv = open_kv(ROWS);
+    dp_kv *kv = open_kv(DP_F16, ROWS);
     dp_kv_seq a = open_seq(kv, 1000), b = open_seq(kv, 1000);
     dp_error err;
 
@@ -117,7 +133,7 @@ static void exhaustion_takes_nothing_and_says_what_to_raise(void **unused)
 
 static void cutting_keeps_what_holds_a_position(void **unused)
 {
-    dp_kv *kv = open_kv(ROWS);
+    dp_kv *kv = open_kv(DP_F16, ROWS);
     dp_kv_seq a = open_seq(kv, 1000), b = open_seq(kv, 1000);
     uint8_t *first[2];
     dp_error err;
@@ -148,7 +164,7 @@ static void a_pool_no_machine_has_is_refused(void **unused)
 
     for (uint32_t l = 0; l < DP_LAYERS_MAX; l++)
         hp.kv_head_count[l] = 1;
-    CHECK(dp_kv_open(&kv, device, &hp, UINT32_MAX, &err) == DP_E_LIMIT && !kv, "opened");
+    CHECK(dp_kv_open(&kv, device, &hp, DP_F16, UINT32_MAX, &err) == DP_E_LIMIT && !kv, "opened");
     CHECK(strstr(err.text, "4294967295 blocks"), "%s", err.text);
 }
 
@@ -165,7 +181,7 @@ static void short_memory_is_refused(void **unused)
 
         dp_mem_stats_read(&before);
         dp_fault_arm(DP_FAULT_MEM, n, 1);
-        st = dp_kv_open(&kv, device, &hp, ROWS, &err);
+        st = dp_kv_open(&kv, device, &hp, DP_F32, ROWS, &err);
         if (!st)
             st = dp_kv_seq_init(&seq, kv, 64, &err);
         dp_fault_disarm(DP_FAULT_MEM);
@@ -182,6 +198,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_counted_in_whole_blocks),
         cmocka_unit_test(parts_of_rows_do_not_overlap),
+        cmocka_unit_test(a_row_holds_whole_cache_lines_of_each_layer),
         cmocka_unit_test(exhaustion_takes_nothing_and_says_what_to_raise),
         cmocka_unit_test(cutting_keeps_what_holds_a_position),
         cmocka_unit_test(a_pool_no_machine_has_is_refused),

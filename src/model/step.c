@@ -62,17 +62,18 @@ static void *take(struct layout *at, uint64_t count, size_t size)
     return here;
 }
 
-static void lay_out_expanded(dp_step *s, struct layout *at, const dp_model *m, uint64_t t,
-                             uint64_t heads)
+static void lay_out_expanded(dp_step *s, struct layout *at, const dp_model *m,
+                             const dp_step_config *config, uint64_t heads)
 {
     const dp_hparams *hp = &m->hp;
     uint64_t key = hp->key_dim_mla, value = hp->value_dim_mla, block = DP_KV_BLOCK_TOKENS;
+    uint64_t t = config->batch_tokens;
 
     s->turned_k = take(at, heads * (key - hp->rope_dim) * hp->kv_lora_rank, sizeof *s->turned_k);
     s->latents = take(at, block * hp->key_dim, sizeof *s->latents);
     s->made_k = take(at, block * heads * key, sizeof *s->made_k);
     s->made_v = take(at, block * heads * value, sizeof *s->made_v);
-    s->made = take(at, block * heads * (key + value), sizeof(uint16_t));
+    s->made = take(at, dp_kv_bytes(config->kv_type, block * heads * (key + value)), 1);
     s->attend_max = take(at, t * heads, sizeof *s->attend_max);
     s->attend_sum = take(at, t * heads, sizeof *s->attend_sum);
 }
@@ -99,7 +100,7 @@ static void lay_out(dp_step *s, struct layout *at, const dp_model *m, const dp_s
     s->q_latent = take(at, few * n.q_latent, sizeof *s->q_latent);
     s->mixed_latent = take(at, few * n.mixed_latent, sizeof *s->mixed_latent);
     if (config->expands_latents && m->hp.value_in_key)
-        lay_out_expanded(s, at, m, t, n.heads);
+        lay_out_expanded(s, at, m, config, n.heads);
     s->router = take(at, t * n.experts, sizeof *s->router);
     s->expert_ids = take(at, t * n.used, sizeof *s->expert_ids);
     s->expert_weights = take(at, t * n.used, sizeof *s->expert_weights);

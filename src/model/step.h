@@ -39,6 +39,7 @@ typedef struct dp_step dp_step;
 typedef struct dp_step_config {
     uint32_t batch_tokens;
     uint32_t logits_rows;
+    dp_dtype kv_type;     /* of keys and values, also of those that do not stay: F16 or F32 */
     uint32_t ahead;       /* of the always-used pages that are not pinned, this many load before
                        they are used: there is room for one more. Dense models only: in
                        mixtures experts come between. At most DP_AHEAD_MAX */

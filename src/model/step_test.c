@@ -106,6 +106,7 @@ static void feed_forward(test_model *m, uint32_t l, double *x, const double *h)
 
 static struct {
     double x[TOKENS][DIM], k[TOKENS][DIM], v[TOKENS][DIM];
+    bool keeps_halves;
 } s;
 
 static void attend(double *out, const test_model *m, const double *q, uint32_t t, uint32_t window)
@@ -146,7 +147,7 @@ static void layer(test_model *m, uint32_t l, uint32_t window)
                test_model_data(m, "blk.%u.attn_v.bias", l), h, kv_rows, DIM);
         rotate(q, m->heads, m->head_dim, divisors, t);
         rotate(s.k[t], m->kv_heads, m->head_dim, divisors, t);
-        for (uint32_t i = 0; i < kv_rows; i++) {
+        for (uint32_t i = 0; i < kv_rows && s.keeps_halves; i++) {
             s.k[t][i] = half(s.k[t][i]);
             s.v[t][i] = half(s.v[t][i]);
         }
@@ -196,9 +197,11 @@ struct way {
     const char *kernels;
     uint32_t threads, logits_rows;
     uint32_t ahead;
+    dp_dtype kv_type;
 };
 
-static const struct way plain = { EVERYTHING, "auto", 1, 4, 0 };
+static const struct way plain = { EVERYTHING, "auto", 1, 4, 0, DP_F16 };
+static const struct way exact = { EVERYTHING, "auto", 1, 4, 0, DP_F32 };
 
 static void open_weights(struct rig *r, const struct way *way)
 {
@@ -221,14 +224,16 @@ static void open_weights(struct rig *r, const struct way *way)
 static void open_rig(struct rig *r, const test_model *m, const struct way *way)
 {
     const dp_device_limits limits = { 2 * TOKENS, FF, 8 };
-    const dp_step_config config = { 2 * TOKENS, way->logits_rows, way->ahead };
+    const dp_step_config config = { 2 * TOKENS, way->logits_rows, way->kv_type, way->ahead };
     dp_error err;
 
     *r = (struct rig){ .path = "/tmp/doppler-step-XXXXXX" };
     test_model_save(m, r->path);
     open_weights(r, way);
     CHECK_OK(dp_device_cpu_open(&r->device, way->kernels, way->threads, &limits, &err), err);
-    CHECK_OK(dp_kv_open(&r->kv, r->device, &r->model->hp, 2 * dp_kv_rows_for(TOKENS), &err), err);
+    CHECK_OK(dp_kv_open(&r->kv, r->device, &r->model->hp, way->kv_type, 2 * dp_kv_rows_for(TOKENS),
+                        &err),
+             err);
     CHECK_OK(dp_step_open(&r->step, r->model, r->tier, r->device, &config, &r->cancel, &err), err);
     for (int i = 0; i < 2; i++) {
         CHECK_OK(dp_kv_seq_init(&r->seq[i], r->kv, TOKENS, &err), err);
@@ -402,18 +407,23 @@ static void logits_are_those_of_the_formulas(void **unused)
 {
     for (size_t kind = 0; kind < DP_ARRAY_LEN(kinds); kind++) {
         test_model m = make(kind);
-        double reference[TOKENS][VOCAB], worst = 0;
+        double reference[TOKENS][VOCAB];
         int32_t ids[TOKENS];
 
         for (uint32_t t = 0; t < TOKENS; t++)
             ids[t] = id_of(0, t);
-        run_plain(&m, &plain, found, 1);
-        forward(&m, ids, kinds[kind].window, reference);
-        for (uint32_t t = 0; t < TOKENS; t++)
-            for (uint32_t i = 0; i < VOCAB; i++)
-                worst = fmax(worst, fabs(found[0][t][i] - reference[t][i]));
-        printf("%s: logits within %.2g\n", kinds[kind].name, worst);
-        CHECK(worst < 1e-4, "%s: off by %g", kinds[kind].name, worst);
+        for (int is_exact = 0; is_exact < 2; is_exact++) {
+            double worst = 0;
+            run_plain(&m, is_exact ? &exact : &plain, found, 1);
+            s.keeps_halves = !is_exact;
+            forward(&m, ids, kinds[kind].window, reference);
+            for (uint32_t t = 0; t < TOKENS; t++)
+                for (uint32_t i = 0; i < VOCAB; i++)
+                    worst = fmax(worst, fabs(found[0][t][i] - reference[t][i]));
+            printf("%s, %s: logits within %.2g\n", kinds[kind].name, is_exact ? "f32" : "f16",
+                   worst);
+            CHECK(worst < (is_exact ? 2e-5 : 1e-4), "%s: off by %g", kinds[kind].name, worst);
+        }
         test_model_free(&m);
     }
 }
@@ -476,8 +486,9 @@ static uint64_t least_budget(const test_model *m)
 
 static void no_setting_changes_a_bit(void **unused)
 {
-    for (int is_mixture = 0; is_mixture < 2; is_mixture++) {
-        test_model m = is_mixture ? mixture() : dense();
+    for (uint32_t row = 0; row < 4; row++) {
+        const struct way *kept = row / 2 ? &exact : &plain;
+        test_model m = row % 2 ? mixture() : dense();
         struct way ways[7];
         uint64_t least;
 
@@ -491,10 +502,11 @@ static void no_setting_changes_a_bit(void **unused)
         ways[4] = (struct way){ 4 * least + 4096, "auto", 2, 7, 1 };
         ways[5] = (struct way){ 7 * least, "ref", 3, 39, 5 };
         ways[6] = (struct way){ EVERYTHING, "ref", 5, 40, DP_AHEAD_MAX };
-        run_plain(&m, &plain, want, 1);
+        run_plain(&m, kept, want, 1);
         for (uint32_t i = 0; i < DP_ARRAY_LEN(ways); i++) {
+            ways[i].kv_type = kept->kv_type;
             run_plain(&m, &ways[i], found, 1);
-            check_same("way", i, (uint32_t)is_mixture, 1);
+            check_same("way", i, row, 1);
         }
         test_model_free(&m);
     }
@@ -502,19 +514,20 @@ static void no_setting_changes_a_bit(void **unused)
 
 static void no_split_changes_a_bit(void **unused)
 {
-    for (int is_mixture = 0; is_mixture < 2; is_mixture++) {
-        test_model m = is_mixture ? mixture() : dense();
+    for (uint32_t row = 0; row < 4; row++) {
+        const struct way *way = row / 2 ? &exact : &plain;
+        test_model m = row % 2 ? mixture() : dense();
         struct rig r;
         dp_error err;
 
         test_model_make(&m, 4);
-        run_plain(&m, &plain, want, 1);
-        open_rig(&r, &m, &plain);
+        run_plain(&m, way, want, 1);
+        open_rig(&r, &m, way);
         for (uint32_t batch = 1; batch <= TOKENS; batch++) {
             memset(found, 0, sizeof found);
             for (uint32_t t = 0; t < TOKENS; t += batch)
                 CHECK_OK(run_range(&r, 0, t, DP_MIN(t + batch, TOKENS), found, &err), err);
-            check_same("batches of", batch, (uint32_t)is_mixture, 1);
+            check_same("batches of", batch, row, 1);
         }
         close_rig(&r);
         test_model_free(&m);
@@ -524,14 +537,15 @@ static void no_split_changes_a_bit(void **unused)
 /* Tokens of two sequences in one step: in turns, then one behind the other. */
 static void sequences_do_not_see_each_other(void **unused)
 {
-    for (int is_mixture = 0; is_mixture < 2; is_mixture++) {
-        test_model m = is_mixture ? mixture() : dense();
+    for (uint32_t row = 0; row < 4; row++) {
+        const struct way *way = row / 2 ? &exact : &plain;
+        test_model m = row % 2 ? mixture() : dense();
         struct rig r;
         dp_error err;
 
         test_model_make(&m, 6);
-        run_plain(&m, &plain, want, 2);
-        open_rig(&r, &m, &plain);
+        run_plain(&m, way, want, 2);
+        open_rig(&r, &m, way);
         for (int together = 0; together < 2; together++) {
             dp_batch_token tokens[2 * TOKENS];
             for (uint32_t t = 0; t < 2 * TOKENS; t++)
@@ -539,7 +553,7 @@ static void sequences_do_not_see_each_other(void **unused)
                     together ? token_of(&r, t / TOKENS, t % TOKENS) : token_of(&r, t % 2, t / 2);
             memset(found, 0, sizeof found);
             CHECK_OK(run(&r, tokens, 2 * TOKENS, found, UINT32_MAX, &err), err);
-            check_same("together", (uint32_t)together, (uint32_t)is_mixture, 2);
+            check_same("together", (uint32_t)together, row, 2);
         }
         close_rig(&r);
         test_model_free(&m);
@@ -711,7 +725,7 @@ static void cancel_ends_waiting_for_pages(void **unused)
                                  .answers = answers,
                                  .cancel = &r.cancel };
         dp_tier_config config = { EVERYTHING, &dp_policy_lru, &silent.base, &dp_clock_real };
-        const dp_step_config sizes = { TOKENS, 4, 1 };
+        const dp_step_config sizes = { TOKENS, 4, DP_F16, 1 };
         dp_tier *tier;
         struct rig other = r;
         dp_status st;
@@ -734,7 +748,7 @@ static void cancel_ends_waiting_for_pages(void **unused)
 static void step_memory_is_what_was_promised(void **unused)
 {
     test_model m = mixture();
-    dp_step_config config = { 33, 5, 1 };
+    dp_step_config config = { 33, 5, DP_F16, 1 };
     dp_mem_stats before, after;
     struct rig r;
     dp_status st = DP_E_NOMEM;

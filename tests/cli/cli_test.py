@@ -23,7 +23,7 @@ STORY = ("Once upon a time, there was a little girl named Lily. She loved to pla
          "sunshine. One day, she saw a big, red ball and wanted to play with it.")
 GREEDY = ["--temp", "0"]
 NEEDED_KEYS = {
-    "text", "finish", "model", "seed", "threads", "kernels", "prompt_tokens", "new_tokens",
+    "text", "finish", "model", "seed", "threads", "kernels", "kv_type", "prompt_tokens", "new_tokens",
     "decode_tokens", "decode_tok_s", "prefill_tok_s", "ttft_ms", "budget_bytes", "peak_bytes",
     "expert_hits", "expert_misses", "disk_read_bytes", "swarm_read_bytes", "page_ms_p50",
     "page_ms_p99", "cache_state",

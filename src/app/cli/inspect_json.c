@@ -59,6 +59,7 @@ static json_t *plan_json(const dp_plan_info *plan)
         dp_json_put_count(object, "batch_tokens", plan->batch_tokens) &&
         dp_json_put_count(object, "tables_bytes", plan->tables_bytes) &&
         dp_json_put_count(object, "kv_bytes", plan->kv_bytes) &&
+        dp_json_put_text(object, "kv_type", plan->kv_type) &&
         dp_json_put_count(object, "buffer_bytes", plan->buffer_bytes) &&
         dp_json_put_count(object, "slot_bytes", plan->slot_bytes) &&
         dp_json_put_count(object, "always_bytes", plan->always_bytes) &&

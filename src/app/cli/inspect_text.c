@@ -57,7 +57,7 @@ static dp_status write_shape(const dp_model_info *model, dp_buf *out)
     if (!st)
         st = dp_buf_format(out,
                            "attention     %u heads, %u of keys and values, key %u, value %u; %s a "
-                           "token\n",
+                           "token in f16\n",
                            model->head_count, model->kv_head_count, model->key_dim,
                            model->value_dim, SIZE(model->kv_bytes_per_token));
     if (!st && model->expert_count)
@@ -94,11 +94,12 @@ static dp_status write_plan(const dp_plan_info *plan, dp_buf *out)
     if (!st && plan->reserve_bytes)
         st = dp_buf_format(out, " (auto, leaving %s to the system)", SIZE(plan->reserve_bytes));
     if (!st)
-        st = dp_buf_format(out,
-                           ": tables %s, keys and values %s (--ctx %u), buffers %s (--batch %u), "
-                           "weights %s\n",
-                           SIZE(plan->tables_bytes), SIZE(plan->kv_bytes), plan->context_tokens,
-                           SIZE(plan->buffer_bytes), plan->batch_tokens, SIZE(plan->slot_bytes));
+        st = dp_buf_format(
+            out,
+            ": tables %s, keys and values %s (--ctx %u, --kv-type %s), buffers %s (--batch %u), "
+            "weights %s\n",
+            SIZE(plan->tables_bytes), SIZE(plan->kv_bytes), plan->context_tokens, plan->kv_type,
+            SIZE(plan->buffer_bytes), plan->batch_tokens, SIZE(plan->slot_bytes));
     if (st)
         return st;
     if (!plan->fits)

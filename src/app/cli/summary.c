@@ -153,6 +153,7 @@ bool dp_summary_add(json_t *object, const dp_stats *stats)
 {
     return add_times(object, stats) && add_counts(object, stats) &&
            !json_object_set_new(object, "kernels", json_string(stats->kernels)) &&
+           !json_object_set_new(object, "kv_type", json_string(stats->kv_type)) &&
            !json_object_set_new(object, "source", json_string(stats->source)) &&
            !json_object_set_new(object, "io_is_probed", json_boolean(stats->io_is_probed)) &&
            !json_object_set_new(object, "cache_state", json_string(stats->cache_state));

@@ -68,10 +68,10 @@ static void test_extremes(void **state)
 static void test_keys(void **state)
 {
     static const char *const keys[] = {
-        "decode_tok_s", "prefill_tok_s",   "ttft_ms",       "budget_bytes",
-        "peak_bytes",   "expert_hits",     "expert_misses", "page_ms_p50",
-        "page_ms_p99",  "disk_read_bytes", "prompt_tokens", "swarm_read_bytes",
-        "cache_state",  "decode_tokens",   "threads",       "kernels",
+        "decode_tok_s",  "prefill_tok_s",    "ttft_ms",     "budget_bytes",  "peak_bytes",
+        "expert_hits",   "expert_misses",    "page_ms_p50", "page_ms_p99",   "disk_read_bytes",
+        "prompt_tokens", "swarm_read_bytes", "cache_state", "decode_tokens", "threads",
+        "kernels",       "kv_type",
     };
     json_t *object = json_object();
 

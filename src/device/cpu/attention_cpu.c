@@ -16,17 +16,17 @@ struct attention_job {
     uint32_t kv_items;   /* items of one token and key/value head */
 };
 
-/* K of one head in a block, and V behind all heads' K or inside it. */
-static const uint16_t *block_k(const uint8_t *block, uint32_t head, uint32_t key_dim)
+/* Where in a block K of one head begins, and V: behind all heads' K, or inside it. */
+static size_t offset_k(dp_dtype type, uint32_t head, uint32_t key_dim)
 {
-    return (const uint16_t *)block + (size_t)head * DP_KV_BLOCK * key_dim;
+    return dp_kv_bytes(type, (size_t)head * DP_KV_BLOCK * key_dim);
 }
 
-static const uint16_t *block_v(const uint8_t *block, uint32_t kv_heads, uint32_t head,
-                               uint32_t key_dim, uint32_t value_dim)
+static size_t offset_v(dp_dtype type, uint32_t kv_heads, uint32_t head, uint32_t key_dim,
+                       uint32_t value_dim)
 {
-    return (const uint16_t *)block + (size_t)kv_heads * DP_KV_BLOCK * key_dim +
-           (size_t)head * DP_KV_BLOCK * value_dim;
+    return offset_k(type, kv_heads, key_dim) +
+           dp_kv_bytes(type, (size_t)head * DP_KV_BLOCK * value_dim);
 }
 
 /* The block of keys and values that starts at position `first`; keys [begin, end) of the
@@ -36,15 +36,17 @@ static void attend_block(const struct attention_job *job, uint32_t t, uint32_t k
                          dp_attend_state *states)
 {
     const dp_op_attention *op = job->op;
-    const uint8_t *block = op->kv[t].rows[first / DP_KV_BLOCK] + op->kv[t].offset;
+    const dp_kv_layer *kv = &op->kv[t];
+    const uint8_t *block = kv->rows[first / DP_KV_BLOCK] + kv->offset;
 
-    a->k = block_k(block, kv_head, op->key_dim);
-    a->v =
-        op->value_in_key ? a->k : block_v(block, op->kv_heads, kv_head, op->key_dim, op->value_dim);
+    a->k = block + offset_k(kv->type, kv_head, op->key_dim);
+    a->v = op->value_in_key
+               ? a->k
+               : block + offset_v(kv->type, op->kv_heads, kv_head, op->key_dim, op->value_dim);
     a->v_stride = op->value_in_key ? op->key_dim : op->value_dim;
     a->begin = begin > first ? begin - first : 0;
     a->end = DP_MIN(end - first, (uint32_t)DP_KV_BLOCK);
-    job->cpu->kernels->attend(states, a);
+    job->cpu->kernels->attend[kv->type](states, a);
 }
 
 static void attend_heads(const struct attention_job *job, uint32_t t, uint32_t kv_head,
@@ -111,24 +113,37 @@ void dp_cpu_attention(dp_device *d, const dp_op_attention *op)
     dp_pool_run(cpu->pool, items, dp_cpu_grain(cpu, items, 1), attend_items, &job);
 }
 
+static void store(const dp_kernels *kernels, dp_dtype type, uint8_t *to, const float *from,
+                  size_t n)
+{
+    if (type == DP_F32)
+        memcpy(to, from, n * sizeof *from);
+    else
+        kernels->f16_from_f32((uint16_t *)(void *)to, from, n);
+}
+
 /* One head's key and value of one token. */
 static void store_head(const dp_kernels *kernels, const dp_op_kv_store *op, uint32_t t, uint32_t h)
 {
     uint32_t at = op->position[t] % DP_KV_BLOCK;
-    uint8_t *block = op->kv[t].rows[op->position[t] / DP_KV_BLOCK] + op->kv[t].offset;
-    uint16_t *k = (uint16_t *)block_k(block, h, op->key_dim) + (size_t)at * op->key_dim;
-    uint16_t *v = k;
+    const dp_kv_layer *kv = &op->kv[t];
+    uint8_t *block = kv->rows[op->position[t] / DP_KV_BLOCK] + kv->offset;
+    uint8_t *k = block + offset_k(kv->type, h, op->key_dim) +
+                 dp_kv_bytes(kv->type, (size_t)at * op->key_dim);
+    uint8_t *v = k;
     const float *from_v = op->v + t * op->v_stride + (size_t)h * op->value_dim;
 
     if (op->value_in_key) {
         uint32_t rest = op->key_dim - op->value_dim;
-        kernels->f16_from_f32(k + op->value_dim, op->k + t * op->k_stride + (size_t)h * rest, rest);
+        store(kernels, kv->type, k + dp_kv_bytes(kv->type, op->value_dim),
+              op->k + t * op->k_stride + (size_t)h * rest, rest);
     } else {
-        v = (uint16_t *)block_v(block, op->kv_heads, h, op->key_dim, op->value_dim) +
-            (size_t)at * op->value_dim;
-        kernels->f16_from_f32(k, op->k + t * op->k_stride + (size_t)h * op->key_dim, op->key_dim);
+        v = block + offset_v(kv->type, op->kv_heads, h, op->key_dim, op->value_dim) +
+            dp_kv_bytes(kv->type, (size_t)at * op->value_dim);
+        store(kernels, kv->type, k, op->k + t * op->k_stride + (size_t)h * op->key_dim,
+              op->key_dim);
     }
-    kernels->f16_from_f32(v, from_v, op->value_dim);
+    store(kernels, kv->type, v, from_v, op->value_dim);
 }
 
 void dp_cpu_kv_store(dp_device *d, const dp_op_kv_store *op)
@@ -142,12 +157,16 @@ void dp_cpu_kv_store(dp_device *d, const dp_op_kv_store *op)
 
 void dp_cpu_kv_load(dp_device *d, const dp_op_kv_load *op)
 {
-    const uint8_t *block = op->kv.rows[op->first / DP_KV_BLOCK] + op->kv.offset;
-    const uint16_t *from = block_k(block, 0, op->key_dim);
+    const uint8_t *from = op->kv.rows[op->first / DP_KV_BLOCK] + op->kv.offset;
+    size_t count = (size_t)op->count * op->key_dim;
 
     DP_ASSERT(op->first % DP_KV_BLOCK + op->count <= DP_KV_BLOCK);
-    from += (size_t)(op->first % DP_KV_BLOCK) * op->key_dim;
-    dp_device_cpu_of(d)->kernels->f32_from_f16(op->out, from, (size_t)op->count * op->key_dim);
+    from += dp_kv_bytes(op->kv.type, (size_t)(op->first % DP_KV_BLOCK) * op->key_dim);
+    if (op->kv.type == DP_F32)
+        memcpy(op->out, from, count * sizeof *op->out);
+    else
+        dp_device_cpu_of(d)->kernels->f32_from_f16(op->out, (const uint16_t *)(const void *)from,
+                                                   count);
 }
 
 /* ---- a block that does not stay ---- */
@@ -174,12 +193,11 @@ static void attend_tokens(const struct block_job *job, uint32_t head, uint32_t t
 {
     const dp_op_attend_block *op = job->op;
     dp_attend_state states[DP_CPU_HEADS];
-    const uint16_t *k = block_k(op->block, head, op->key_dim);
-    const uint16_t *v = block_v(op->block, op->heads, head, op->key_dim, op->value_dim);
     dp_attend a = { .q = op->q + t * op->q_stride + (size_t)head * op->key_dim,
                     .q_stride = op->q_stride,
-                    .k = k,
-                    .v = v,
+                    .k = op->block + offset_k(op->type, head, op->key_dim),
+                    .v =
+                        op->block + offset_v(op->type, op->heads, head, op->key_dim, op->value_dim),
                     .key_dim = op->key_dim,
                     .value_dim = op->value_dim,
                     .v_stride = op->value_dim,
@@ -193,7 +211,7 @@ static void attend_tokens(const struct block_job *job, uint32_t head, uint32_t t
         states[i] = (dp_attend_state){ op->max[at], op->sum[at], acc };
     }
     if (a.end)
-        job->cpu->kernels->attend(states, &a);
+        job->cpu->kernels->attend[op->type](states, &a);
     for (uint32_t i = 0; i < count; i++) {
         size_t at = (size_t)(t + i) * op->heads + head;
         if (op->is_last)

@@ -13,19 +13,20 @@
 #include "testing/check.h"
 #include "testing/gguf_fill.h"
 
-#define TOKENS     7
-#define WIDTH_MAX  4096 /* floats per token of any operation below */
-#define POSITIONS  96   /* three blocks */
-#define K_MAX      512
-#define PARTS      3
-#define ROWS_MAX   300
-#define HEADS      6
-#define KV_HEADS   2
-#define KEY_DIM    24
-#define VALUE_DIM  40
-#define KV_OFFSET  64 /* another layer's part comes first */
-#define BLOCK_SIZE (KV_OFFSET + KV_HEADS * DP_KV_BLOCK_TOKENS * (KEY_DIM + VALUE_DIM) * 2)
-#define USED       3
+#define TOKENS    7
+#define WIDTH_MAX 4096 /* floats per token of any operation below */
+#define POSITIONS 96   /* three blocks */
+#define K_MAX     512
+#define PARTS     3
+#define ROWS_MAX  300
+#define HEADS     6
+#define KV_HEADS  2
+#define KEY_DIM   24
+#define VALUE_DIM 40
+#define KV_OFFSET 64 /* another layer's part comes first */
+#define BLOCK_SIZE                                                                                 \
+    (KV_OFFSET + KV_HEADS * DP_KV_BLOCK_TOKENS * (KEY_DIM + VALUE_DIM) * 4) /* of any type */
+#define USED 3
 
 static const dp_device_limits limits = { 2 * POSITIONS, WIDTH_MAX, 64 };
 
@@ -179,7 +180,7 @@ struct kv_memory {
 };
 
 /* Keys and values of both sequences, stored by the device in one call. */
-static void store_all(dp_device *d, struct kv_memory *m)
+static void store_all(dp_device *d, struct kv_memory *m, dp_dtype type)
 {
     dp_kv_layer kv[2 * POSITIONS];
     uint32_t position[2 * POSITIONS];
@@ -197,7 +198,7 @@ static void store_all(dp_device *d, struct kv_memory *m)
     for (uint32_t s = 0; s < 2; s++) {
         for (size_t b = 0; b < DP_ARRAY_LEN(m->rows[s]); b++)
             m->rows[s][b] = calloc(1, BLOCK_SIZE);
-        m->layer[s] = (dp_kv_layer){ m->rows[s], KV_OFFSET };
+        m->layer[s] = (dp_kv_layer){ m->rows[s], KV_OFFSET, type };
         for (uint32_t i = 0; i < POSITIONS; i++) {
             kv[s * POSITIONS + i] = m->layer[s];
             position[s * POSITIONS + i] = i;
@@ -216,7 +217,11 @@ static void free_all(struct kv_memory *m)
 static const struct {
     uint32_t window;
     bool has_sinks;
-} attentions[] = { { 0, false }, { 33, true }, { 1, false }, { 32, true }, { 64, false } };
+    dp_dtype type; /* of keys and values */
+} attentions[] = {
+    { 0, false, DP_F16 },  { 33, true, DP_F16 }, { 1, false, DP_F16 },  { 32, true, DP_F16 },
+    { 64, false, DP_F16 }, { 0, true, DP_F32 },  { 33, false, DP_F32 },
+};
 
 static void run_attention(dp_device *d, uint32_t variant, uint32_t first, uint32_t count,
                           float (*out)[WIDTH_MAX])
@@ -238,7 +243,7 @@ static void run_attention(dp_device *d, uint32_t variant, uint32_t first, uint32
                            kv,
                            position_of + first };
 
-    store_all(d, &m);
+    store_all(d, &m, attentions[variant].type);
     for (uint32_t t = 0; t < count; t++)
         kv[t] = m.layer[sequence_of[first + t]];
     d->ops->attention(d, &op);
@@ -454,7 +459,12 @@ static void rope_turns_pairs_and_leaves_the_rest(void **unused)
     d->ops->close(d);
 }
 
-/* What is stored is f16; the rest is a softmax over the visible positions. */
+static double kept(dp_dtype type, float x)
+{
+    return type == DP_F16 ? dp_f32_from_f16(dp_f16_from_f32(x)) : x;
+}
+
+/* What is stored is rounded to its type; the rest is a softmax over the visible positions. */
 static double attend(uint32_t variant, uint32_t t, uint32_t head, uint32_t i)
 {
     uint32_t s = sequence_of[t], last = position_of[t], kv_head = head / (HEADS / KV_HEADS);
@@ -466,10 +476,10 @@ static double attend(uint32_t variant, uint32_t t, uint32_t head, uint32_t i)
         double score = 0, p;
         for (uint32_t c = 0; c < KEY_DIM; c++)
             score += (double)w.x[t][head * KEY_DIM + c] *
-                     dp_f32_from_f16(dp_f16_from_f32(w.k[s][j][kv_head * KEY_DIM + c]));
+                     kept(attentions[variant].type, w.k[s][j][kv_head * KEY_DIM + c]);
         p = exp((double)0.2f * score);
         sum += p;
-        out += p * dp_f32_from_f16(dp_f16_from_f32(w.v[s][j][kv_head * VALUE_DIM + i]));
+        out += p * kept(attentions[variant].type, w.v[s][j][kv_head * VALUE_DIM + i]);
     }
     return out / sum;
 }
@@ -488,24 +498,47 @@ static void attention_is_a_softmax_over_visible_keys(void **unused)
     d->ops->close(d);
 }
 
+/* Element i of the part of a block that begins at `part`. */
+static double element(dp_dtype type, const uint8_t *part, size_t i)
+{
+    uint16_t half;
+    float whole;
+
+    memcpy(&half, part + i * sizeof half, sizeof half);
+    memcpy(&whole, part + i * sizeof whole, sizeof whole);
+    return type == DP_F16 ? dp_f32_from_f16(half) : whole;
+}
+
 static void store_leaves_other_layers_alone(void **unused)
 {
+    static const dp_dtype types[] = { DP_F16, DP_F32 };
     dp_device *d = open_device("auto", 1);
-    struct kv_memory m;
-    const uint16_t *k, *v;
 
-    store_all(d, &m);
-    for (uint32_t i = 0; i < KV_OFFSET; i++)
-        CHECK(m.rows[1][2][i] == 0, "byte %u", i);
-    /* Position 70 of the second sequence is place 6 of its third block. */
-    k = (const uint16_t *)(const void *)(m.rows[1][2] + KV_OFFSET);
-    v = k + KV_HEADS * DP_KV_BLOCK_TOKENS * KEY_DIM;
-    for (uint32_t h = 0; h < KV_HEADS; h++) {
-        size_t place = h * DP_KV_BLOCK_TOKENS + 6;
-        CHECK(k[place * KEY_DIM] == dp_f16_from_f32(w.k[1][70][h * KEY_DIM]), "key %u", h);
-        CHECK(v[place * VALUE_DIM] == dp_f16_from_f32(w.v[1][70][h * VALUE_DIM]), "value %u", h);
+    for (size_t i = 0; i < DP_ARRAY_LEN(types); i++) {
+        size_t size = types[i] == DP_F16 ? 2 : 4;
+        struct kv_memory m;
+        const uint8_t *k, *v;
+
+        store_all(d, &m, types[i]);
+        /* Position 70 of the second sequence is place 6 of its third block. */
+        k = m.rows[1][2] + KV_OFFSET;
+        v = k + KV_HEADS * DP_KV_BLOCK_TOKENS * KEY_DIM * size;
+        for (uint32_t h = 0; h < KV_HEADS; h++) {
+            size_t place = h * DP_KV_BLOCK_TOKENS + 6;
+            CHECK(element(types[i], k, place * KEY_DIM) == kept(types[i], w.k[1][70][h * KEY_DIM]),
+                  "key %u", h);
+            CHECK(element(types[i], v, place * VALUE_DIM) ==
+                      kept(types[i], w.v[1][70][h * VALUE_DIM]),
+                  "value %u", h);
+        }
+        for (uint32_t b = 0; b < KV_OFFSET; b++)
+            CHECK(m.rows[1][2][b] == 0, "byte %u", b);
+        for (size_t b =
+                 (size_t)(v - m.rows[1][2]) + KV_HEADS * DP_KV_BLOCK_TOKENS * VALUE_DIM * size;
+             b < BLOCK_SIZE; b++)
+            CHECK(m.rows[1][2][b] == 0, "byte %zu", b);
+        free_all(&m);
     }
-    free_all(&m);
     d->ops->close(d);
 }
 

@@ -208,11 +208,11 @@ static void transposed_floats_give_the_same_bits(void **unused)
 
 struct kept {
     uint8_t rows[POSITIONS / DP_KV_BLOCK_TOKENS + 1]
-                [OFFSET + DP_KV_BLOCK_TOKENS * KEY * sizeof(uint16_t)];
+                [OFFSET + DP_KV_BLOCK_TOKENS * KEY * sizeof(float)]; /* of any type */
     uint8_t *table[POSITIONS / DP_KV_BLOCK_TOKENS + 1];
 };
 
-static void store_all(dp_device *d, struct kept *kept, dp_kv_layer *layer)
+static void store_all(dp_device *d, struct kept *kept, dp_kv_layer *layer, dp_dtype type)
 {
     dp_kv_layer kv[POSITIONS];
     uint32_t position[POSITIONS];
@@ -222,7 +222,7 @@ static void store_all(dp_device *d, struct kept *kept, dp_kv_layer *layer)
     memset(kept, 0, sizeof *kept);
     for (size_t b = 0; b < DP_ARRAY_LEN(kept->table); b++)
         kept->table[b] = kept->rows[b];
-    *layer = (dp_kv_layer){ kept->table, OFFSET };
+    *layer = (dp_kv_layer){ kept->table, OFFSET, type };
     for (uint32_t i = 0; i < POSITIONS; i++) {
         kv[i] = *layer;
         position[i] = i;
@@ -235,7 +235,8 @@ static uint32_t position_of(uint32_t token)
     return (token * 29 + 3) % POSITIONS;
 }
 
-static void run_attention(dp_device *d, uint32_t first, uint32_t count, struct result *out)
+static void run_attention(dp_device *d, dp_dtype type, uint32_t first, uint32_t count,
+                          struct result *out)
 {
     static struct kept kept;
     dp_kv_layer layer, kv[TOKENS];
@@ -246,7 +247,7 @@ static void run_attention(dp_device *d, uint32_t first, uint32_t count, struct r
                            0.15f,       0,           NULL,
                            kv,          position,    true };
 
-    store_all(d, &kept, &layer);
+    store_all(d, &kept, &layer, type);
     for (uint32_t t = 0; t < count; t++) {
         kv[t] = layer;
         position[t] = position_of(first + t);
@@ -255,30 +256,34 @@ static void run_attention(dp_device *d, uint32_t first, uint32_t count, struct r
     d->ops->attention(d, &op);
 }
 
-static double kept_value(uint32_t j, uint32_t i)
+static double kept_value(dp_dtype type, uint32_t j, uint32_t i)
 {
-    return dp_f32_from_f16(dp_f16_from_f32(i < LATENT ? latent[j][i] : rope[j][i - LATENT]));
+    float x = i < LATENT ? latent[j][i] : rope[j][i - LATENT];
+
+    return type == DP_F16 ? dp_f32_from_f16(dp_f16_from_f32(x)) : x;
 }
 
-static void values_are_the_first_of_keys(void **unused)
+static const dp_dtype kv_types[] = { DP_F16, DP_F32 };
+
+static void check_values(dp_dtype type)
 {
     static struct result got;
     dp_device *d = open_device("auto", 3);
 
-    run_attention(d, 0, TOKENS, &got);
+    run_attention(d, type, 0, TOKENS, &got);
     for (uint32_t t = 0; t < TOKENS; t++)
         for (uint32_t h = 0; h < HEADS; h++) {
             double p[POSITIONS], sum = 0;
             for (uint32_t j = 0; j <= position_of(t); j++) {
                 double score = 0;
                 for (uint32_t i = 0; i < KEY; i++)
-                    score += (double)q[t][h][i] * kept_value(j, i);
+                    score += (double)q[t][h][i] * kept_value(type, j, i);
                 sum += p[j] = exp(score * 0.15);
             }
             for (uint32_t i = 0; i < LATENT; i++) {
                 double want = 0;
                 for (uint32_t j = 0; j <= position_of(t); j++)
-                    want += p[j] / sum * kept_value(j, i);
+                    want += p[j] / sum * kept_value(type, j, i);
                 CHECK(fabs((&got.y[t][0][0])[h * LATENT + i] - want) < 1e-5,
                       "token %u, head %u, %u: %g, expected %g", t, h, i,
                       (&got.y[t][0][0])[h * LATENT + i], want);
@@ -287,18 +292,22 @@ static void values_are_the_first_of_keys(void **unused)
     d->ops->close(d);
 }
 
+static void values_are_the_first_of_keys(void **unused)
+{
+    for (size_t i = 0; i < DP_ARRAY_LEN(kv_types); i++)
+        check_values(kv_types[i]);
+}
+
 /* ---- a block at a time ---- */
 
 #define OWN 24 /* a head's own keys, and values */
 
-struct own_block {
-    uint16_t k[HEADS][DP_KV_BLOCK_TOKENS][OWN], v[HEADS][DP_KV_BLOCK_TOKENS][OWN];
-};
+#define OWN_VALUES (HEADS * DP_KV_BLOCK_TOKENS * OWN * 2) /* elements of a block */
 
 /* Attention over keys and values of every head, all blocks at once and one by one. */
-static void blocks_join_as_attention_does(void **unused)
+static void check_blocks(dp_dtype type)
 {
-    static struct own_block blocks[POSITIONS / DP_KV_BLOCK_TOKENS + 1];
+    static float blocks[POSITIONS / DP_KV_BLOCK_TOKENS + 1][OWN_VALUES]; /* of any type */
     static float whole[TOKENS][HEADS][OWN], parts[TOKENS][HEADS][OWN];
     static float max[TOKENS][HEADS], sum[TOKENS][HEADS];
     uint8_t *rows[DP_ARRAY_LEN(blocks)];
@@ -313,6 +322,7 @@ static void blocks_join_as_attention_does(void **unused)
                                .out_stride = HEADS * OWN,
                                .max = max[0],
                                .sum = sum[0],
+                               .type = type,
                                .tokens = TOKENS,
                                .heads = HEADS,
                                .key_dim = OWN,
@@ -323,12 +333,15 @@ static void blocks_join_as_attention_does(void **unused)
     dp_rng rng;
 
     dp_rng_init(&rng, 23);
-    for (size_t i = 0; i < sizeof blocks / 2; i++)
+    for (size_t b = 0; b < DP_ARRAY_LEN(blocks); b++)
+        for (size_t i = 0; i < OWN_VALUES; i++)
+            blocks[b][i] = dp_rng_normal(&rng);
+    for (size_t i = 0; i < sizeof blocks / sizeof *half && type == DP_F16; i++)
         half[i] = dp_f16_from_f32(dp_rng_normal(&rng));
     for (size_t b = 0; b < DP_ARRAY_LEN(blocks); b++)
-        rows[b] = (uint8_t *)&blocks[b];
+        rows[b] = (uint8_t *)blocks[b];
     for (uint32_t t = 0; t < TOKENS; t++) {
-        kv[t] = (dp_kv_layer){ rows, 0 };
+        kv[t] = (dp_kv_layer){ rows, 0, type };
         position[t] = POSITIONS - TOKENS + t;
     }
     for (size_t k = 0; dp_kernels_all[k]; k++) {
@@ -351,7 +364,13 @@ static void blocks_join_as_attention_does(void **unused)
     }
 }
 
-/* What was stored comes back, rounded; matrices come back turned round. */
+static void blocks_join_as_attention_does(void **unused)
+{
+    for (size_t i = 0; i < DP_ARRAY_LEN(kv_types); i++)
+        check_blocks(kv_types[i]);
+}
+
+/* What was stored comes back, rounded to its type; matrices come back turned round. */
 static void what_is_kept_is_read_back(void **unused)
 {
     static struct kept kept;
@@ -361,11 +380,13 @@ static void what_is_kept_is_read_back(void **unused)
     dp_op_kv_load load = { back[0], { 0 }, 40, 8, KEY };
     dp_op_turn_heads turn = { turned[0][0], s.w, HEADS, NOPE };
 
-    store_all(d, &kept, &load.kv);
-    d->ops->kv_load(d, &load);
-    for (uint32_t j = 0; j < 8; j++)
-        for (uint32_t i = 0; i < KEY; i++)
-            CHECK(back[j][i] == (float)kept_value(40 + j, i), "key %u, %u", j, i);
+    for (size_t k = 0; k < DP_ARRAY_LEN(kv_types); k++) {
+        store_all(d, &kept, &load.kv, kv_types[k]);
+        d->ops->kv_load(d, &load);
+        for (uint32_t j = 0; j < 8; j++)
+            for (uint32_t i = 0; i < KEY; i++)
+                CHECK(back[j][i] == (float)kept_value(kv_types[k], 40 + j, i), "key %u, %u", j, i);
+    }
     d->ops->turn_heads(d, &turn);
     for (uint32_t h = 0; h < HEADS; h++) {
         read_head(&s, h, w);
@@ -383,8 +404,8 @@ static void run_row(dp_device *d, size_t row, uint32_t first, uint32_t count, st
 {
     struct stack s;
 
-    if (row == DP_ARRAY_LEN(products)) {
-        run_attention(d, first, count, out);
+    if (row >= DP_ARRAY_LEN(products)) {
+        run_attention(d, kv_types[row - DP_ARRAY_LEN(products)], first, count, out);
         return;
     }
     s = stack_of(row);
@@ -398,7 +419,7 @@ static void every_way_of_computing_gives_the_same_bits(void **unused)
     static struct result whole, part;
     dp_device *first = open_device("ref", 1);
 
-    for (size_t row = 0; row <= DP_ARRAY_LEN(products); row++) {
+    for (size_t row = 0; row < DP_ARRAY_LEN(products) + DP_ARRAY_LEN(kv_types); row++) {
         memset(&whole, 0, sizeof whole);
         run_row(first, row, 0, TOKENS, &whole);
         for (size_t k = 0; dp_kernels_all[k]; k++)

@@ -8,16 +8,23 @@
 #include "kernel/kernel_impl.h"
 #include "kernel/ref/exp_poly.h"
 
-static float score_of(const float *q, const uint16_t *k, uint32_t dim, float scale)
+static DP_ALWAYS_INLINE float load(dp_dtype type, const void *x)
+{
+    return type == DP_F32 ? *(const float *)x : dp_f32_from_f16(*(const uint16_t *)x);
+}
+
+static DP_ALWAYS_INLINE float score_of(const float *q, const void *k, uint32_t dim, float scale,
+                                       dp_dtype type)
 {
     float v[16] = { 0 };
 
     for (uint32_t i = 0; i < dim; i++)
-        v[i % 16] = fmaf(q[i], dp_f32_from_f16(k[i]), v[i % 16]);
+        v[i % 16] = fmaf(q[i], load(type, dp_attend_at(type, k, i)), v[i % 16]);
     return scale * dp_tree16(v);
 }
 
-static void attend_one(dp_attend_state *state, const dp_attend *a, const float *q)
+static DP_ALWAYS_INLINE void attend_one(dp_attend_state *state, const dp_attend *a, const float *q,
+                                        dp_dtype type)
 {
     float p[DP_KV_BLOCK] = { 0 };
     float v[16];
@@ -26,7 +33,8 @@ static void attend_one(dp_attend_state *state, const dp_attend *a, const float *
     bool is_first = state->max == -INFINITY;
 
     for (uint32_t j = a->begin; j < a->end; j++) {
-        p[j] = score_of(q, a->k + (size_t)j * a->key_dim, a->key_dim, a->scale);
+        p[j] = score_of(q, dp_attend_at(type, a->k, (size_t)j * a->key_dim), a->key_dim, a->scale,
+                        type);
         max = p[j] > max ? p[j] : max;
     }
     for (uint32_t j = a->begin; j < a->end; j++)
@@ -40,15 +48,22 @@ static void attend_one(dp_attend_state *state, const dp_attend *a, const float *
     for (uint32_t i = 0; i < a->value_dim; i++) {
         float acc = is_first ? 0.0f : state->acc[i] * shrink;
         for (uint32_t j = a->begin; j < a->end; j++)
-            acc = fmaf(p[j], dp_f32_from_f16(a->v[(size_t)j * a->v_stride + i]), acc);
+            acc =
+                fmaf(p[j], load(type, dp_attend_at(type, a->v, (size_t)j * a->v_stride + i)), acc);
         state->acc[i] = acc;
     }
 }
 
-void dp_attend_ref(dp_attend_state *states, const dp_attend *a)
+void dp_attend_ref_f16(dp_attend_state *states, const dp_attend *a)
 {
     for (uint32_t h = 0; h < a->heads; h++)
-        attend_one(&states[h], a, a->q + h * a->q_stride);
+        attend_one(&states[h], a, a->q + h * a->q_stride, DP_F16);
+}
+
+void dp_attend_ref_f32(dp_attend_state *states, const dp_attend *a)
+{
+    for (uint32_t h = 0; h < a->heads; h++)
+        attend_one(&states[h], a, a->q + h * a->q_stride, DP_F32);
 }
 
 void dp_attend_finish_ref(dp_attend_state *state, float *out, uint32_t value_dim, const float *sink)

@@ -14,10 +14,22 @@
 
 enum { SUMS = 4, HEADS = 2, STRIP = 8 };
 
+/* 8 keys or values as floats; of the second, the first `left` (1..7): others are 0 and not
+ * read. */
+static DP_ALWAYS_INLINE __m256 load(dp_dtype type, const void *x)
+{
+    return type == DP_F32 ? _mm256_loadu_ps(x) : load_f16(x);
+}
+
+static DP_ALWAYS_INLINE __m256 load_tail(dp_dtype type, const void *x, size_t left)
+{
+    return type == DP_F32 ? _mm256_maskload_ps(x, first_lanes(left)) : load_f16_tail(x, left);
+}
+
 /* out[h * keys + j] = lanes 0-7 plus lanes 8-15 of q_h . k_j, for `heads` heads and
  * SUMS / heads keys. */
 static DP_ALWAYS_INLINE void dot_tile(__m256 out[SUMS], const dp_attend *a, const float *q,
-                                      const uint16_t *k, int heads)
+                                      const void *k, int heads, dp_dtype type)
 {
     const int keys = SUMS / heads;
     size_t dim = a->key_dim, i = 0;
@@ -27,8 +39,8 @@ static DP_ALWAYS_INLINE void dot_tile(__m256 out[SUMS], const dp_attend *a, cons
         lo[s] = hi[s] = _mm256_setzero_ps();
     for (; i + 16 <= dim; i += 16)
         for (int j = 0; j < keys; j++) {
-            const uint16_t *kj = k + (size_t)j * dim + i;
-            __m256 k_lo = load_f16(kj), k_hi = load_f16(kj + 8);
+            const void *kj = dp_attend_at(type, k, (size_t)j * dim + i);
+            __m256 k_lo = load(type, kj), k_hi = load(type, dp_attend_at(type, kj, 8));
             for (int h = 0; h < heads; h++) {
                 const float *qi = q + h * a->q_stride + i;
                 int s = h * keys + j;
@@ -39,13 +51,14 @@ static DP_ALWAYS_INLINE void dot_tile(__m256 out[SUMS], const dp_attend *a, cons
     if (dim - i >= 8) {
         for (int s = 0; s < SUMS; s++)
             lo[s] = _mm256_fmadd_ps(_mm256_loadu_ps(q + s / keys * a->q_stride + i),
-                                    load_f16(k + (size_t)(s % keys) * dim + i), lo[s]);
+                                    load(type, dp_attend_at(type, k, (size_t)(s % keys) * dim + i)),
+                                    lo[s]);
         i += 8;
     }
     for (int s = 0; i < dim && s < SUMS; s++) {
         /* The last lanes are blended in: even adding 0 would turn a -0 into +0. */
         __m256i lanes = first_lanes(dim - i);
-        __m256 kj = load_f16_tail(k + (size_t)(s % keys) * dim + i, dim - i);
+        __m256 kj = load_tail(type, dp_attend_at(type, k, (size_t)(s % keys) * dim + i), dim - i);
         __m256 qi = _mm256_maskload_ps(q + s / keys * a->q_stride + i, lanes);
         __m256 *v = dim % 16 < 8 ? &lo[s] : &hi[s];
         __m256 sum = _mm256_fmadd_ps(qi, kj, *v);
@@ -57,14 +70,15 @@ static DP_ALWAYS_INLINE void dot_tile(__m256 out[SUMS], const dp_attend *a, cons
 
 /* p[h][j .. j + 8 / heads) = q_h . k_j. */
 static DP_ALWAYS_INLINE void dot_8(float p[][DP_KV_BLOCK], const dp_attend *a, const float *q,
-                                   uint32_t j, int heads)
+                                   uint32_t j, int heads, dp_dtype type)
 {
     const int keys = SUMS / heads;
-    const uint16_t *k = a->k + (size_t)j * a->key_dim;
+    const void *k = dp_attend_at(type, a->k, (size_t)j * a->key_dim);
+    const void *k_next = dp_attend_at(type, k, (size_t)keys * a->key_dim);
     __m256 v[8], w[SUMS], dots;
 
-    dot_tile(v, a, q, k, heads);
-    dot_tile(w, a, q, k + (size_t)keys * a->key_dim, heads);
+    dot_tile(v, a, q, k, heads, type);
+    dot_tile(w, a, q, k_next, heads, type);
     if (heads == 1) {
         memcpy(v + SUMS, w, sizeof w);
         _mm256_storeu_ps(p[0] + j, tree8_of_8(v));
@@ -81,13 +95,13 @@ static DP_ALWAYS_INLINE void dot_8(float p[][DP_KV_BLOCK], const dp_attend *a, c
 
 /* All visible keys of the block; a run of which none is visible is not read. */
 static DP_ALWAYS_INLINE void dot_block(float p[][DP_KV_BLOCK], const dp_attend *a, const float *q,
-                                       int heads)
+                                       int heads, dp_dtype type)
 {
     const uint32_t keys = 8 / (uint32_t)heads;
 
     for (uint32_t j = 0; j < DP_KV_BLOCK; j += keys)
         if (j < a->end && j + keys > a->begin)
-            dot_8(p, a, q, j, heads);
+            dot_8(p, a, q, j, heads, type);
 }
 
 /* Turns products into weights and moves the state's maximum and sum on. Returns what
@@ -135,7 +149,8 @@ struct weights { /* of a block's keys, by head */
 /* acc[at .. at + 8 count) = acc * shrink + the values of the visible keys, key after
  * key, for each head. */
 static DP_ALWAYS_INLINE void add_values(dp_attend_state *states, const dp_attend *a,
-                                        const struct weights *w, uint32_t at, int heads, int count)
+                                        const struct weights *w, uint32_t at, int heads, int count,
+                                        dp_dtype type)
 {
     __m256 sum[STRIP];
 
@@ -148,9 +163,9 @@ static DP_ALWAYS_INLINE void add_values(dp_attend_state *states, const dp_attend
                     _mm256_mul_ps(_mm256_loadu_ps(acc), _mm256_set1_ps(w->shrink[h]));
         }
     for (uint32_t j = a->begin; j < a->end; j++) {
-        const uint16_t *vj = a->v + (size_t)j * a->v_stride + at;
+        const void *vj = dp_attend_at(type, a->v, (size_t)j * a->v_stride + at);
         for (int i = 0; i < count; i++) {
-            __m256 value = load_f16(vj + 8 * i);
+            __m256 value = load(type, dp_attend_at(type, vj, 8 * (size_t)i));
             for (int h = 0; h < heads; h++)
                 sum[h * count + i] =
                     _mm256_fmadd_ps(_mm256_set1_ps(w->p[h][j]), value, sum[h * count + i]);
@@ -162,8 +177,9 @@ static DP_ALWAYS_INLINE void add_values(dp_attend_state *states, const dp_attend
 }
 
 /* The same for the last 1 to 7 floats of one head. */
-static void add_values_tail(float *acc, const uint16_t *v, const float *p, const dp_attend *a,
-                            float shrink, bool is_first, size_t left)
+static DP_ALWAYS_INLINE void add_values_tail(float *acc, const void *v, const float *p,
+                                             const dp_attend *a, float shrink, bool is_first,
+                                             size_t left, dp_dtype type)
 {
     __m256i lanes = first_lanes(left);
     __m256 sum = _mm256_setzero_ps();
@@ -171,41 +187,51 @@ static void add_values_tail(float *acc, const uint16_t *v, const float *p, const
     if (!is_first)
         sum = _mm256_mul_ps(_mm256_maskload_ps(acc, lanes), _mm256_set1_ps(shrink));
     for (uint32_t j = a->begin; j < a->end; j++) {
-        __m256 vj = load_f16_tail(v + (size_t)j * a->v_stride, left);
+        __m256 vj = load_tail(type, dp_attend_at(type, v, (size_t)j * a->v_stride), left);
         sum = _mm256_fmadd_ps(_mm256_set1_ps(p[j]), vj, sum);
     }
     _mm256_maskstore_ps(acc, lanes, sum);
 }
 
 static DP_ALWAYS_INLINE void attend(dp_attend_state *states, const dp_attend *a, const float *q,
-                                    int heads)
+                                    int heads, dp_dtype type)
 {
     const uint32_t strip = 8 * STRIP / (uint32_t)heads;
     struct weights w;
     uint32_t i = 0;
 
-    dot_block(w.p, a, q, heads);
+    dot_block(w.p, a, q, heads, type);
     for (int h = 0; h < heads; h++) {
         w.is_first[h] = states[h].max == -INFINITY;
         w.shrink[h] = weigh(&states[h], w.p[h], a);
     }
     for (; i + strip <= a->value_dim; i += strip)
-        add_values(states, a, &w, i, heads, STRIP / heads);
+        add_values(states, a, &w, i, heads, STRIP / heads, type);
     for (; i + 8 <= a->value_dim; i += 8)
-        add_values(states, a, &w, i, heads, 1);
+        add_values(states, a, &w, i, heads, 1, type);
     for (int h = 0; i < a->value_dim && h < heads; h++)
-        add_values_tail(states[h].acc + i, a->v + i, w.p[h], a, w.shrink[h], w.is_first[h],
-                        a->value_dim - i);
+        add_values_tail(states[h].acc + i, dp_attend_at(type, a->v, i), w.p[h], a, w.shrink[h],
+                        w.is_first[h], a->value_dim - i, type);
 }
 
-void dp_attend_avx2(dp_attend_state *states, const dp_attend *a)
+static DP_ALWAYS_INLINE void attend_all(dp_attend_state *states, const dp_attend *a, dp_dtype type)
 {
     uint32_t h = 0;
 
     for (; h + HEADS <= a->heads; h += HEADS)
-        attend(states + h, a, a->q + h * a->q_stride, HEADS);
+        attend(states + h, a, a->q + h * a->q_stride, HEADS, type);
     for (; h < a->heads; h++)
-        attend(states + h, a, a->q + h * a->q_stride, 1);
+        attend(states + h, a, a->q + h * a->q_stride, 1, type);
+}
+
+void dp_attend_avx2_f16(dp_attend_state *states, const dp_attend *a)
+{
+    attend_all(states, a, DP_F16);
+}
+
+void dp_attend_avx2_f32(dp_attend_state *states, const dp_attend *a)
+{
+    attend_all(states, a, DP_F32);
 }
 
 void dp_attend_finish_avx2(dp_attend_state *state, float *out, uint32_t value_dim,

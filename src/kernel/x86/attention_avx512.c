@@ -14,6 +14,17 @@
 
 enum { SUMS = 16, HEADS = 4, KEYS = SUMS / HEADS };
 
+/* 16 keys or values as floats; of the second, those of the mask: others are 0 and not read. */
+static DP_ALWAYS_INLINE __m512 load(dp_dtype type, const void *x)
+{
+    return type == DP_F32 ? _mm512_loadu_ps(x) : load_f16(x);
+}
+
+static DP_ALWAYS_INLINE __m512 load_masked(dp_dtype type, __mmask16 lanes, const void *x)
+{
+    return type == DP_F32 ? _mm512_maskz_loadu_ps(lanes, x) : load_f16_masked(lanes, x);
+}
+
 /* The tree16 of a[0..15], that of a[j] in lane j. Overwrites a. */
 static DP_ALWAYS_INLINE __m512 tree16_of_16(__m512 a[SUMS])
 {
@@ -39,8 +50,8 @@ static DP_ALWAYS_INLINE __m512 tree16_of_16(__m512 a[SUMS])
 }
 
 /* q_h . k_j for `heads` heads by SUMS / heads keys: lane h * keys + j. */
-static DP_ALWAYS_INLINE __m512 dot_tile(const dp_attend *a, const float *q, const uint16_t *k,
-                                        int heads)
+static DP_ALWAYS_INLINE __m512 dot_tile(const dp_attend *a, const float *q, const void *k,
+                                        int heads, dp_dtype type)
 {
     const int keys = SUMS / heads;
     size_t dim = a->key_dim, i = 0;
@@ -53,14 +64,14 @@ static DP_ALWAYS_INLINE __m512 dot_tile(const dp_attend *a, const float *q, cons
         for (int h = 0; h < heads; h++)
             qi[h] = _mm512_loadu_ps(q + h * a->q_stride + i);
         for (int j = 0; j < keys; j++) {
-            __m512 kj = load_f16(k + (size_t)j * dim + i);
+            __m512 kj = load(type, dp_attend_at(type, k, (size_t)j * dim + i));
             for (int h = 0; h < heads; h++)
                 v[h * keys + j] = _mm512_fmadd_ps(qi[h], kj, v[h * keys + j]);
         }
     }
     for (int j = 0; i < dim && j < keys; j++) {
         __mmask16 lanes = first_lanes(dim - i);
-        __m512 kj = load_f16_masked(lanes, k + (size_t)j * dim + i);
+        __m512 kj = load_masked(type, lanes, dp_attend_at(type, k, (size_t)j * dim + i));
         for (int h = 0; h < heads; h++) {
             __m512 qi = _mm512_maskz_loadu_ps(lanes, q + h * a->q_stride + i);
             v[h * keys + j] = _mm512_mask3_fmadd_ps(qi, kj, v[h * keys + j], lanes);
@@ -71,7 +82,7 @@ static DP_ALWAYS_INLINE __m512 dot_tile(const dp_attend *a, const float *q, cons
 
 /* p[h][j] = q_h . k_j. Keys of which none of a tile is visible are not read. */
 static DP_ALWAYS_INLINE void dot_block(float p[][DP_KV_BLOCK], const dp_attend *a, const float *q,
-                                       uint32_t visible, int heads)
+                                       uint32_t visible, int heads, dp_dtype type)
 {
     const uint32_t keys = SUMS / (uint32_t)heads, tile = (1u << keys) - 1;
 
@@ -79,7 +90,7 @@ static DP_ALWAYS_INLINE void dot_block(float p[][DP_KV_BLOCK], const dp_attend *
         __m512 dots;
         if (!(visible >> j & tile))
             continue;
-        dots = dot_tile(a, q, a->k + (size_t)j * a->key_dim, heads);
+        dots = dot_tile(a, q, dp_attend_at(type, a->k, (size_t)j * a->key_dim), heads, type);
         if (heads == 1) {
             _mm512_storeu_ps(p[0] + j, dots);
             continue;
@@ -130,7 +141,7 @@ struct weights { /* of a block's keys, by head */
  * key, for each head. */
 static DP_ALWAYS_INLINE void add_values(dp_attend_state *states, const dp_attend *a,
                                         const struct weights *w, uint32_t at, int heads, int count,
-                                        __mmask16 lanes)
+                                        __mmask16 lanes, dp_dtype type)
 {
     __m512 sum[16];
 
@@ -143,9 +154,10 @@ static DP_ALWAYS_INLINE void add_values(dp_attend_state *states, const dp_attend
             }
         }
     for (uint32_t j = a->begin; j < a->end; j++) {
-        const uint16_t *vj = a->v + (size_t)j * a->v_stride + at;
+        const void *vj = dp_attend_at(type, a->v, (size_t)j * a->v_stride + at);
         for (int i = 0; i < count; i++) {
-            __m512 value = lanes == 0xffff ? load_f16(vj + 16 * i) : load_f16_masked(lanes, vj);
+            __m512 value = lanes == 0xffff ? load(type, dp_attend_at(type, vj, 16 * (size_t)i))
+                                           : load_masked(type, lanes, vj);
             for (int h = 0; h < heads; h++)
                 sum[h * count + i] =
                     _mm512_fmadd_ps(_mm512_set1_ps(w->p[h][j]), value, sum[h * count + i]);
@@ -157,33 +169,43 @@ static DP_ALWAYS_INLINE void add_values(dp_attend_state *states, const dp_attend
 }
 
 static DP_ALWAYS_INLINE void attend(dp_attend_state *states, const dp_attend *a, const float *q,
-                                    int heads)
+                                    int heads, dp_dtype type)
 {
     uint32_t visible = (uint32_t)((1ull << a->end) - (1ull << a->begin));
     struct weights w;
     uint32_t i = 0;
 
-    dot_block(w.p, a, q, visible, heads);
+    dot_block(w.p, a, q, visible, heads, type);
     for (int h = 0; h < heads; h++) {
         w.is_first[h] = states[h].max == -INFINITY;
         w.shrink[h] = weigh(&states[h], w.p[h], a->scale, visible);
     }
     for (; heads == 1 && i + 128 <= a->value_dim; i += 128)
-        add_values(states, a, &w, i, heads, 8, 0xffff);
+        add_values(states, a, &w, i, heads, 8, 0xffff, type);
     for (; i + 64 <= a->value_dim; i += 64)
-        add_values(states, a, &w, i, heads, 4, 0xffff);
+        add_values(states, a, &w, i, heads, 4, 0xffff, type);
     for (; i < a->value_dim; i += 16)
-        add_values(states, a, &w, i, heads, 1, first_lanes(a->value_dim - i));
+        add_values(states, a, &w, i, heads, 1, first_lanes(a->value_dim - i), type);
 }
 
-void dp_attend_avx512(dp_attend_state *states, const dp_attend *a)
+static DP_ALWAYS_INLINE void attend_all(dp_attend_state *states, const dp_attend *a, dp_dtype type)
 {
     uint32_t h = 0;
 
     for (; h + HEADS <= a->heads; h += HEADS)
-        attend(states + h, a, a->q + h * a->q_stride, HEADS);
+        attend(states + h, a, a->q + h * a->q_stride, HEADS, type);
     for (; h < a->heads; h++)
-        attend(states + h, a, a->q + h * a->q_stride, 1);
+        attend(states + h, a, a->q + h * a->q_stride, 1, type);
+}
+
+void dp_attend_avx512_f16(dp_attend_state *states, const dp_attend *a)
+{
+    attend_all(states, a, DP_F16);
+}
+
+void dp_attend_avx512_f32(dp_attend_state *states, const dp_attend *a)
+{
+    attend_all(states, a, DP_F32);
 }
 
 void dp_attend_finish_avx512(dp_attend_state *state, float *out, uint32_t value_dim,
