@@ -13,6 +13,7 @@ extern "C" {
 #endif
 
 typedef struct dp_inspect dp_inspect;
+struct dp_drive_probe; /* doctor.h */
 
 typedef struct dp_model_info {
     const char *path, *architecture, *name; /* borrowed from the dp_inspect */
@@ -57,9 +58,23 @@ typedef struct dp_plan_info {
     uint64_t always_bytes;                 /* slot bytes of the always-used part */
     bool pins_always;                      /* all of it stays; otherwise it streams */
     uint32_t experts_held, experts_total;
-    uint64_t least_bytes; /* the smallest --ram that would run */
+    uint64_t kept_bytes;   /* of the always-used part in memory */
+    uint64_t expert_bytes; /* one in memory, in the mean */
+    double heat_share;     /* hits that saved heat (--heat) promises; below 0: there is none */
+    uint64_t least_bytes;  /* the smallest --ram that would run */
     bool fits;
 } dp_plan_info;
+
+/* What a token takes, by what the machine was measured to do. */
+typedef struct dp_prediction {
+    uint64_t token_bytes, drive_bytes;   /* of weights a token uses; of them from the drive */
+    double hit_rate;                     /* of experts */
+    bool hit_is_from_heat;               /* else the share of experts held */
+    double memory_bytes_s;               /* as measured now */
+    double memory_s, compute_s, drive_s; /* each for itself */
+    double token_s, tok_s;               /* together; 0: the drive was never probed */
+    char bottleneck[12];                 /* "memory", "compute", "drive" */
+} dp_prediction;
 
 DP_API dp_status dp_inspect_open(dp_inspect **out, const char *path, dp_error *err);
 DP_API void dp_inspect_close(dp_inspect *inspect);
@@ -71,6 +86,12 @@ DP_API bool dp_inspect_pages(const dp_inspect *inspect, uint32_t i, dp_page_grou
 /* DP_E_UNSUPPORTED for a model that can't run. */
 DP_API dp_status dp_inspect_plan(const dp_inspect *inspect, const dp_options *options,
                                  dp_plan_info *out, dp_error *err);
+
+/* A plan that fits, as speed: measures memory and kernels for a second. drive: a probe of what
+ * the model lies on, NULL: none. Short contexts: keys and values are not counted. DP_E_NOMEM. */
+DP_API dp_status dp_inspect_predict(const dp_inspect *inspect, const dp_options *options,
+                                    const dp_plan_info *plan, const struct dp_drive_probe *drive,
+                                    dp_prediction *out, dp_error *err);
 
 #ifdef __cplusplus
 }

@@ -6,16 +6,8 @@
 
 #include "base/mem.h"
 #include "base/status.h"
-#include "engine/engine.h"
+#include "engine/inspect_impl.h"
 #include "engine/vocab.h"
-
-struct dp_inspect {
-    dp_gguf *gguf;
-    dp_model *model; /* NULL: doppler cannot run it, `unsupported` says why */
-    dp_error unsupported;
-    char *path, *architecture, *name;
-    dp_hparams *hp; /* NULL when the keys don't say */
-};
 
 static char *key_text(const dp_gguf *gguf, const char *key)
 {
@@ -227,7 +219,8 @@ bool dp_inspect_pages(const dp_inspect *inspect, uint32_t i, dp_page_group *out)
 }
 
 /* How many experts fit beside the pinned part, by their mean size. */
-static uint32_t experts_held(const dp_plan *plan, const dp_model *m, const dp_tier *tier)
+static uint32_t experts_held(const dp_plan *plan, const dp_model *m, const dp_tier *tier,
+                             uint64_t *mean_bytes)
 {
     uint64_t bytes = 0, count = 0, room;
 
@@ -239,6 +232,7 @@ static uint32_t experts_held(const dp_plan *plan, const dp_model *m, const dp_ti
     if (count == 0 || !plan->pins_always)
         return 0;
     room = plan->slot_bytes - plan->always_bytes;
+    *mean_bytes = bytes / count;
     return (uint32_t)DP_MIN(count, room / (bytes / count));
 }
 
@@ -290,7 +284,12 @@ dp_status dp_inspect_plan(const dp_inspect *inspect, const dp_options *options, 
     out->pins_always = plan.pins_always;
     out->least_bytes = plan.least_bytes;
     if (out->fits)
-        out->experts_held = experts_held(&plan, m, e->tier);
+        out->experts_held = experts_held(&plan, m, e->tier, &out->expert_bytes);
+    out->kept_bytes = plan.pins.kept_bytes;
+    out->heat_share = -1;
+    if (out->experts_held)
+        out->heat_share = dp_watch_heat_share(
+            e->watch, plan.slot_bytes - DP_MIN(plan.slot_bytes, plan.always_bytes));
 done:
     dp_engine_close(e);
     return st;

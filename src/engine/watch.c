@@ -131,6 +131,21 @@ static void restore_heat(dp_watch *w)
     dp_free(bytes);
 }
 
+double dp_watch_heat_share(dp_watch *w, uint64_t capacity_bytes)
+{
+    char *bytes = NULL;
+    size_t size;
+    dp_status st;
+
+    if (!w->heat_path)
+        return -1;
+    st = dp_file_read_all(&bytes, &size, w->heat_path, DP_HEAT_BYTES_MAX, NULL);
+    if (!st)
+        st = dp_tier_heat_read(w->tier, w->identity, bytes, size, NULL);
+    dp_free(bytes);
+    return st ? -1 : dp_tier_heat_share(w->tier, capacity_bytes);
+}
+
 static dp_status write_heat(dp_watch *w, dp_error *err)
 {
     dp_file_out file;

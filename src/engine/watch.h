@@ -35,6 +35,9 @@ void dp_watch_close(dp_watch *watch); /* NULL is fine */
 const dp_shadow *dp_watch_shadow(const dp_watch *watch);
 const dp_policy *dp_watch_policy(const dp_watch *watch);
 bool dp_watch_is_auto(const dp_watch *watch);
+/* Share of demands that the kept heat says so many bytes of the most wanted experts get
+ * (tier/heat.h); below 0: none is kept. Before start. */
+double dp_watch_heat_share(dp_watch *watch, uint64_t capacity_bytes);
 const char *dp_watch_heat(const dp_watch *watch);     /* "off", "new", "restored" */
 uint64_t dp_watch_cache_bytes(const dp_watch *watch); /* that experts share */
 bool dp_watch_is_contended(const dp_watch *watch);

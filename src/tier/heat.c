@@ -164,6 +164,47 @@ dp_status dp_tier_heat_read(dp_tier *tier, uint64_t identity, const void *bytes,
     return st;
 }
 
+typedef struct used_page {
+    uint64_t use_count, bytes;
+} used_page;
+
+static int by_use(const void *a, const void *b)
+{
+    const used_page *x = a;
+    const used_page *y = b;
+
+    if (x->use_count != y->use_count)
+        return x->use_count > y->use_count ? -1 : 1;
+    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+}
+
+double dp_tier_heat_share(dp_tier *tier, uint64_t capacity_bytes)
+{
+    size_t experts = (size_t)tier->layer_count * tier->expert_count, count = 0;
+    uint64_t all = 0, held = 0;
+    used_page *used = dp_alloc(experts, sizeof *used);
+
+    if (!used)
+        return -1;
+    dp_mutex_lock(&tier->lock);
+    for (size_t i = 0; i < experts; i++) {
+        const dp_page *page = tier->experts[i];
+
+        if (!page)
+            continue;
+        used[count++] = (used_page){ page->heat.use_count, page->bytes };
+        all += page->heat.use_count;
+    }
+    dp_mutex_unlock(&tier->lock);
+    qsort(used, count, sizeof *used, by_use);
+    for (size_t i = 0; i < count && used[i].bytes <= capacity_bytes; i++) {
+        held += used[i].use_count;
+        capacity_bytes -= used[i].bytes;
+    }
+    dp_free(used);
+    return all ? (double)held / (double)all : -1;
+}
+
 typedef struct due_page {
     double due;
     dp_page_id id;

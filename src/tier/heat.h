@@ -25,6 +25,11 @@ dp_status dp_tier_heat_write(dp_tier *tier, uint64_t identity, dp_buf *out, dp_e
 dp_status dp_tier_heat_read(dp_tier *tier, uint64_t identity, const void *bytes, size_t size,
                             dp_error *err);
 
+/* Share of the demands so far that the most wanted experts got, as many as fit into so many
+ * bytes: what a cache that keeps them hits while texts stay alike. Below 0: nothing is known,
+ * or memory is short. */
+double dp_tier_heat_share(dp_tier *tier, uint64_t capacity_bytes);
+
 /* Starts loading the experts that are due first, into free room: dp_tier_warm. DP_E_NOMEM. */
 dp_status dp_tier_heat_warm(dp_tier *tier, dp_error *err);
 

@@ -98,14 +98,19 @@ uint32_t dp_probe_ways(dp_probe_row rows[DP_PROBE_ROWS_MAX], bool has_direct, bo
 uint32_t dp_probe_choose(const dp_probe_row *rows, uint32_t count)
 {
     uint32_t chosen = DP_PROBE_NONE;
+    uint64_t least = 0;
     double best = 0;
 
     for (uint32_t i = 0; i < count; i++)
-        best = rows[i].bytes_s > best ? rows[i].bytes_s : best;
+        if (rows[i].bytes_s > 0 && flight_of(&rows[i]) >= DP_PROBE_FLIGHT_LEAST)
+            least = DP_PROBE_FLIGHT_LEAST;
+    for (uint32_t i = 0; i < count; i++)
+        if (flight_of(&rows[i]) >= least)
+            best = rows[i].bytes_s > best ? rows[i].bytes_s : best;
     for (uint32_t i = 0; i < count; i++) {
         const dp_probe_row *row = &rows[i];
 
-        if (row->bytes_s <= 0 || row->bytes_s < best * NEAR)
+        if (row->bytes_s <= 0 || row->bytes_s < best * NEAR || flight_of(row) < least)
             continue;
         if (chosen == DP_PROBE_NONE || (row->is_direct && !rows[chosen].is_direct) ||
             (row->is_direct == rows[chosen].is_direct && by_flight(row, &rows[chosen]) < 0))

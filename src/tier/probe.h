@@ -20,9 +20,12 @@
 #include "base/clock.h"
 #include "doppler/doctor.h"
 
-#define DP_PROBE_FLIGHT_MAX   (128 * DP_MIB) /* bytes under way: more is memory no run would give */
-#define DP_PROBE_WINDOW_MAX   (8 * DP_GIB)   /* of a file: what a probe reads in its time */
-#define DP_PROBE_WINDOW_LEAST (64 * DP_MIB)  /* smaller files lie in a drive's own cache */
+#define DP_PROBE_FLIGHT_MAX (128 * DP_MIB) /* bytes under way: more is memory no run would give */
+#define DP_PROBE_FLIGHT_LEAST                                                                      \
+    (8 * DP_MIB)                            /* fewer are over before a thread that sends more gets a
+                                              turn beside those that compute: some 3 ms */
+#define DP_PROBE_WINDOW_MAX   (8 * DP_GIB)  /* of a file: what a probe reads in its time */
+#define DP_PROBE_WINDOW_LEAST (64 * DP_MIB) /* smaller files lie in a drive's own cache */
 
 typedef struct dp_probe_config {
     const dp_file *file; /* borrowed; its first bytes are read */
@@ -36,7 +39,8 @@ typedef struct dp_probe_config {
 /* Fills best, rows, latencies, file_bytes, seconds. DP_E_IO, DP_E_NOMEM. */
 dp_status dp_probe_run(dp_drive_probe *out, const dp_probe_config *config, dp_error *err);
 
-/* Which row to run with: of those within 3 % of the fastest, a direct one if there is any
+/* Which row to run with, of those that keep DP_PROBE_FLIGHT_LEAST bytes under way or, where no
+ * such row was measured, of all: of those within 3 % of the fastest, a direct one if there is any
  * (the page cache competes with the budget), then the one that keeps the fewest bytes under
  * way, then the fewest requests. DP_PROBE_NONE: no row was measured. Pure. */
 #define DP_PROBE_NONE UINT32_MAX

@@ -101,6 +101,36 @@ def test_saved(cli, check):
     copy.unlink()
 
 
+SPEED = {"token_bytes", "drive_bytes", "hit_rate", "hit_is_from_heat", "memory_bytes_s",
+         "drive_bytes_s", "memory_ms", "compute_ms", "drive_ms", "token_ms", "tok_s", "bottleneck"}
+
+
+def test_plan(cli, check):
+    words = [cli.model, "--ram", "8MiB", "--json"]
+    got = json.loads(cli.run("plan", "--heat", "off", *words).out)
+    inspected = json.loads(cli.run("inspect", *words).out)
+    check(got["plan"] == inspected["plan"], f"another plan than inspect's: {got['plan']}")
+    speed = got["speed"]
+    held = got["plan"]["experts_held"] / got["plan"]["experts_total"]
+    check(SPEED <= set(speed) and abs(speed["hit_rate"] - held) < 1e-9
+          and not speed["hit_is_from_heat"], f"{speed}")
+    check(0 < speed["drive_bytes"] < speed["token_bytes"], f"{speed}")
+    whole = json.loads(cli.run("plan", cli.model, "--ram", "1GiB", "--heat", "off", "--json").out)
+    check(whole["speed"]["drive_bytes"] == 0 and whole["speed"]["tok_s"] > 0
+          and whole["speed"]["hit_rate"] == 1, f"{whole['speed']}")
+    small = json.loads(cli.run("plan", cli.model, "--ram", "1MiB", "--json").out)
+    check(small["speed"] is None and not small["plan"]["fits"], f"{small}")
+
+    # A run keeps heat, and the next plan knows what is wanted.
+    heat = cli.folder / "plan.heat"
+    run = cli.run("run", cli.model, "--ram", "8MiB", "--heat", heat, "-p", "Once", "-n", "60")
+    warm = json.loads(cli.run("plan", "--heat", heat, *words).out)["speed"]
+    check(run.code == 0 and warm["hit_is_from_heat"] and held < warm["hit_rate"] <= 1, f"{warm}")
+    text = cli.run("plan", cli.model, "--ram", "8MiB")
+    for part in ("holds  ", "hits  ", "a token  ", "memory  ", "compute  "):
+        check(text.code == 0 and part in text.out, f"{part!r} is not in {text}")
+
+
 def test_refusals(cli, check):
     for words, code, says in [(["/no/such/path"], 3, "/no/such/path"),
                               (["a", "b", "c", "d", "e"], 2, '"e" is one argument too many'),
@@ -112,7 +142,7 @@ def test_refusals(cli, check):
 
 def main():
     checks = Checks()
-    checks.run([test_text, test_json, test_saved, test_refusals], Cli(sys.argv[1], sys.argv[2]))
+    checks.run([test_text, test_json, test_saved, test_plan, test_refusals], Cli(sys.argv[1], sys.argv[2]))
     return checks.report("cli-doctor")
 
 

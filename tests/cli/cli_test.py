@@ -18,7 +18,7 @@ from scripted_model import scripted_model
 
 ROOT = pathlib.Path(sys.argv[3])
 COMMANDS = ["run", "chat", "inspect", "render", "tokenize", "perplexity", "logits", "replay", "convert",
-            "doctor", "help", "version"]
+            "doctor", "plan", "help", "version"]
 STORY = ("Once upon a time, there was a little girl named Lily. She loved to play outside in the "
          "sunshine. One day, she saw a big, red ball and wanted to play with it.")
 GREEDY = ["--temp", "0"]

@@ -49,7 +49,7 @@ static json_t *page_group_json(const dp_page_group *group)
     return NULL;
 }
 
-static json_t *plan_json(const dp_plan_info *plan)
+json_t *dp_inspect_plan_json(const dp_plan_info *plan)
 {
     json_t *object = json_object();
 
@@ -66,6 +66,8 @@ static json_t *plan_json(const dp_plan_info *plan)
         dp_json_put_flag(object, "pins_always", plan->pins_always) &&
         dp_json_put_count(object, "experts_held", plan->experts_held) &&
         dp_json_put_count(object, "experts_total", plan->experts_total) &&
+        dp_json_put_count(object, "kept_bytes", plan->kept_bytes) &&
+        dp_json_put_count(object, "expert_bytes", plan->expert_bytes) &&
         dp_json_put_count(object, "least_bytes", plan->least_bytes) &&
         dp_json_put_flag(object, "fits", plan->fits))
         return object;
@@ -154,7 +156,7 @@ static bool put_rows(json_t *object, const char *key, const dp_inspect *inspect,
 json_t *dp_inspect_json(const dp_inspect_parts *parts)
 {
     json_t *object = json_object();
-    json_t *plan = parts->plan ? plan_json(parts->plan) : json_null();
+    json_t *plan = parts->plan ? dp_inspect_plan_json(parts->plan) : json_null();
 
     if (object && put_model(object, parts->inspect) &&
         put_rows(object, "pages", parts->inspect, page_row) &&

@@ -17,4 +17,8 @@ dp_status dp_inspect_text(const dp_inspect_parts *parts, dp_buf *out);
 /* A new reference, NULL when memory is short. */
 json_t *dp_inspect_json(const dp_inspect_parts *parts);
 
+/* The plan alone. */
+dp_status dp_inspect_plan_text(const dp_plan_info *plan, dp_buf *out);
+json_t *dp_inspect_plan_json(const dp_plan_info *plan);
+
 #endif

@@ -86,7 +86,7 @@ static dp_status write_pages(const dp_inspect *inspect, dp_buf *out)
     return st;
 }
 
-static dp_status write_plan(const dp_plan_info *plan, dp_buf *out)
+dp_status dp_inspect_plan_text(const dp_plan_info *plan, dp_buf *out)
 {
     dp_status st;
 
@@ -155,7 +155,7 @@ dp_status dp_inspect_text(const dp_inspect_parts *parts, dp_buf *out)
     if (!st)
         st = write_pages(parts->inspect, out);
     if (!st && parts->plan)
-        st = write_plan(parts->plan, out);
+        st = dp_inspect_plan_text(parts->plan, out);
     if (!st && parts->has_keys)
         st = write_keys(parts->inspect, out);
     if (!st && parts->has_tensors)

@@ -1,0 +1,100 @@
+#include <string.h>
+
+#include "base/cpu.h"
+#include "base/mem.h"
+#include "base/status.h"
+#include "engine/inspect_impl.h"
+#include "engine/predict.h"
+#include "engine/rates.h"
+
+#define TYPE_NS ((uint64_t)60000000) /* for each type of weights */
+
+/* Bytes of tensors a token uses, experts apart from the rest. */
+typedef struct use {
+    double *shares; /* [tensor count] */
+    uint64_t always_bytes, expert_bytes;
+    uint32_t expert_layers;
+} use;
+
+/* Tensors of experts are stacks of as many matrices as there are experts. */
+static bool is_experts(const dp_tensor *t, const dp_hparams *hp)
+{
+    return hp->expert_count > 1 && t->dim_count >= 3 && t->ne[2] == hp->expert_count;
+}
+
+static void measure_use(use *u, const dp_inspect *in)
+{
+    const dp_hparams *hp = &in->model->hp;
+
+    for (size_t i = 0; i < dp_gguf_tensor_count(in->gguf); i++) {
+        const dp_tensor *t = dp_gguf_tensor(in->gguf, i);
+
+        u->shares[i] = 1;
+        if (is_experts(t, hp)) {
+            u->shares[i] = (double)hp->expert_used / hp->expert_count;
+            u->expert_bytes += (uint64_t)(u->shares[i] * (double)t->size);
+        } else if (!in->model->is_tied && dp_str_is(t->name, "token_embd.weight")) {
+            u->shares[i] = 0; /* looked up, a row a token */
+        } else {
+            u->always_bytes += t->size;
+        }
+    }
+    for (uint32_t l = 0; l < hp->layer_count; l++)
+        u->expert_layers += hp->expert_count && in->model->layers[l].expert_first != DP_PAGE_NONE;
+}
+
+static dp_status measure_rates(dp_prediction *out, double *compute_s, const use *u,
+                               const dp_inspect *in, const dp_options *options, dp_error *err)
+{
+    dp_rates_config config = { .kernels = dp_options_text(options, DP_OPT_KERNELS),
+                               .threads = (uint32_t)dp_options_u64(options, DP_OPT_THREADS),
+                               .type_ns = TYPE_NS };
+    dp_memory_info memory = { 0 };
+    dp_status st;
+
+    if (config.threads == 0)
+        config.threads = dp_cpu_get()->thread_count;
+    st = dp_doctor_bandwidth(&memory, config.threads, err);
+    out->memory_bytes_s = memory.bandwidth_bytes_s;
+    return st ? st : dp_rates_compute(compute_s, in->gguf, u->shares, &config, err);
+}
+
+dp_status dp_inspect_predict(const dp_inspect *in, const dp_options *options,
+                             const dp_plan_info *plan, const struct dp_drive_probe *drive,
+                             dp_prediction *out, dp_error *err)
+{
+    use u = { dp_alloc(dp_gguf_tensor_count(in->gguf), sizeof(double)), 0, 0, 0 };
+    dp_predict_request r = { .drive = drive };
+    dp_prediction rates = { 0 };
+    dp_status st;
+
+    memset(out, 0, sizeof *out);
+    if (!u.shares)
+        return dp_fail(err, DP_E_NOMEM, "inspect: no memory to predict");
+    if (!in->model || !plan->fits) {
+        st = dp_fail(err, DP_E_INVALID, "inspect: a plan that does not fit has no speed");
+        goto done;
+    }
+    measure_use(&u, in);
+    st = measure_rates(&rates, &r.compute_s, &u, in, options, err);
+    if (st)
+        goto done;
+    r.memory_bytes_s = rates.memory_bytes_s;
+    r.is_mixture = u.expert_layers > 0;
+    r.always_bytes = u.always_bytes;
+    r.always_held = plan->pins_always ? u.always_bytes : DP_MIN(plan->kept_bytes, u.always_bytes);
+    if (r.is_mixture) {
+        r.expert_layers = u.expert_layers;
+        r.expert_used = in->model->hp.expert_used;
+        r.expert_bytes = u.expert_bytes / ((uint64_t)u.expert_layers * r.expert_used);
+        r.hit_rate = plan->heat_share >= 0
+                         ? plan->heat_share
+                         : (double)plan->experts_held / DP_MAX(plan->experts_total, 1u);
+    }
+    dp_predict(out, &r);
+    out->memory_bytes_s = rates.memory_bytes_s;
+    out->hit_is_from_heat = r.is_mixture && plan->heat_share >= 0;
+done:
+    dp_free(u.shares);
+    return st;
+}
