@@ -159,6 +159,24 @@ void dp_map_release(void *region, size_t size)
     subtract(&live.map_regions, 1);
 }
 
+void *dp_map_resize(void *region, size_t size, size_t new_size)
+{
+    size_t bytes = 0, new_bytes;
+    void *resized;
+
+    DP_CHECK(region_size(size, &bytes));
+    if (!region_size(new_size, &new_bytes) || (new_bytes > bytes && dp_fault_visit(DP_FAULT_MEM)))
+        return NULL;
+    resized = mremap(region, bytes, new_bytes, MREMAP_MAYMOVE);
+    if (resized == MAP_FAILED)
+        return NULL;
+    if (new_bytes >= HUGE_PAGES_FROM)
+        madvise(resized, new_bytes, MADV_HUGEPAGE);
+    add(&live.map_bytes, new_bytes);
+    subtract(&live.map_bytes, bytes);
+    return resized;
+}
+
 void dp_mem_stats_read(dp_mem_stats *out)
 {
     out->heap_bytes = atomic_load_explicit(&live.heap_bytes, memory_order_relaxed);

@@ -34,6 +34,11 @@ void dp_free(void *block); /* NULL is fine */
 void *dp_map_acquire(size_t size);
 void dp_map_release(void *region, size_t size); /* the same size; NULL is fine */
 
+/* Another size for a region, which may move: bytes that both sizes have keep what they
+ * hold, more are zeroed, and only those cost page faults. NULL when memory is short: the
+ * region is as it was. A smaller size never fails. */
+void *dp_map_resize(void *region, size_t size, size_t new_size);
+
 typedef struct dp_mem_stats {
     uint64_t heap_bytes;  /* live, with the allocator's own overhead */
     uint64_t heap_blocks; /* live: 0 when nothing leaked */

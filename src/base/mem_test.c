@@ -58,6 +58,30 @@ static void test_map(void **state)
     dp_map_release(NULL, 5);
 }
 
+/* Whatever the sizes, what both have is kept and what is new is zeroed. */
+static void test_map_resize(void **state)
+{
+    static const size_t sizes[] = { 1, 4096, 4097, (size_t)5 << 20, 4096, (size_t)9 << 20, 3 };
+    uint8_t *region = dp_map_acquire(sizes[0]);
+
+    for (size_t i = 1; i < DP_ARRAY_LEN(sizes); i++) {
+        memset(region, (int)i, sizes[i - 1]);
+        region = dp_map_resize(region, sizes[i - 1], sizes[i]);
+        CHECK(region && (uintptr_t)region % 4096 == 0, "size %zu", sizes[i]);
+        CHECK(region[DP_MIN(sizes[i - 1], sizes[i]) - 1] == i, "size %zu: kept", sizes[i]);
+        CHECK(sizes[i] <= dp_align_up(sizes[i - 1], 4096) || region[sizes[i] - 1] == 0,
+              "size %zu: zeroed", sizes[i]);
+        CHECK(stats().map_regions == 1 && stats().map_bytes == dp_align_up(sizes[i], 4096),
+              "size %zu: counted", sizes[i]);
+    }
+    CHECK(!dp_map_resize(region, 3, SIZE_MAX), "too large");
+    dp_fault_arm(DP_FAULT_MEM, 0, 1);
+    CHECK(!dp_map_resize(region, 3, 5000), "refused");
+    CHECK(dp_fault_disarm(DP_FAULT_MEM) == 1 && region[2] == 6, "as it was");
+    dp_map_release(region, 3);
+    CHECK(stats().map_regions == 0 && stats().map_bytes == 0, "given back");
+}
+
 /* What cannot be had, by size or by fault, is NULL and counted nowhere. */
 static void test_refused(void **state)
 {
@@ -113,9 +137,8 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_heap),
-        cmocka_unit_test(test_map),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_heap),       cmocka_unit_test(test_map),
+        cmocka_unit_test(test_map_resize), cmocka_unit_test(test_refused),
         cmocka_unit_test(test_threads),
     };
 

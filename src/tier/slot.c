@@ -59,6 +59,37 @@ static dp_slot *map(uint64_t capacity)
     return slot;
 }
 
+/* The kept slot nearest to `capacity`, made as large: only what it lacks is new to the
+ * system. Others are unmapped as needed. NULL: none is kept, or the system has no memory. */
+static dp_slot *remake_kept(dp_slots *slots, uint64_t capacity)
+{
+    dp_slot **best = NULL;
+    uint64_t best_gap = UINT64_MAX;
+    dp_slot *slot;
+    uint8_t *bytes;
+
+    for (dp_slot **place = &slots->_kept; *place; place = &(*place)->_next) {
+        uint64_t has = (*place)->capacity;
+        uint64_t gap = has > capacity ? has - capacity : capacity - has;
+        if (gap < best_gap) {
+            best = place;
+            best_gap = gap;
+        }
+    }
+    if (!best)
+        return NULL;
+    slot = unkeep(slots, best);
+    dp_slots_trim(slots, slots->budget_bytes - capacity);
+    bytes = dp_map_resize(slot->bytes, slot->capacity, capacity);
+    if (!bytes) {
+        unmap(slot);
+        return NULL;
+    }
+    slot->bytes = bytes;
+    slot->capacity = capacity;
+    return slot;
+}
+
 dp_status dp_slots_acquire(dp_slots *slots, uint64_t size, uint64_t slack, dp_slot **out)
 {
     uint64_t capacity = dp_align_up(size, DP_SLOT_ALIGN);
@@ -68,12 +99,11 @@ dp_status dp_slots_acquire(dp_slots *slots, uint64_t size, uint64_t slack, dp_sl
     dp_slots_trim(slots, slots->budget_bytes); /* it may have shrunk */
     slot = take_kept(slots, capacity, slack);
     if (!slot) {
-        if (capacity > slots->budget_bytes)
+        if (capacity > slots->budget_bytes || slots->used_bytes > slots->budget_bytes - capacity)
             return DP_E_BUSY;
-        dp_slots_trim(slots, slots->budget_bytes - capacity);
-        if (dp_slots_bytes(slots) > slots->budget_bytes - capacity)
-            return DP_E_BUSY;
-        slot = map(capacity);
+        slot = dp_slots_bytes(slots) <= slots->budget_bytes - capacity
+                   ? map(capacity)
+                   : remake_kept(slots, capacity);
     }
     if (!slot)
         return DP_E_NOMEM;

@@ -2,8 +2,9 @@
  *
  * Room     A slot is a mapped region. Mapping one costs page faults and zeroing,
  *          so a freed slot is kept and handed to the next page of about its
- *          size; kept slots count as taken and are unmapped as soon as a page
- *          of another size needs the bytes.
+ *          size. Kept slots count as taken; a page of another size that needs
+ *          their bytes gets the nearest one resized: only what that lacks is
+ *          mapped anew.
  *
  * Invariant  used_bytes + kept_bytes <= budget_bytes after every acquire. Only a
  *          smaller budget can be passed, until enough slots are released.
@@ -38,8 +39,8 @@ void dp_slots_init(dp_slots *slots, uint64_t budget_bytes);
 void dp_slots_deinit(dp_slots *slots); /* every slot was released */
 
 /* A slot of at least `size` bytes, size > 0: a kept one of up to size + slack, else a
- * new one of exactly size (rounded up to DP_SLOT_ALIGN), for which kept ones are
- * unmapped as needed. Contents undefined. DP_E_BUSY, without a sentence: no room now.
+ * one of exactly size (rounded up to DP_SLOT_ALIGN): new while there is room beside the
+ * kept ones, else a kept one resized, and others unmapped as needed. Contents undefined. DP_E_BUSY, without a sentence: no room now.
  * DP_E_NOMEM: the system has none. */
 dp_status dp_slots_acquire(dp_slots *slots, uint64_t size, uint64_t slack, dp_slot **out);
 void dp_slots_release(dp_slots *slots, dp_slot *slot); /* NULL is fine */

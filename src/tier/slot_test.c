@@ -78,6 +78,34 @@ static void test_memory_is_short(void **unused)
     }
 }
 
+/* Memory of a kept slot serves a page of another size: the nearest, and only what it lacks is
+ * asked for; when that is refused nothing is held. */
+static void test_resized(void **unused)
+{
+    dp_slots slots;
+    dp_slot *small, *large, *slot;
+    uint8_t *bytes;
+
+    dp_slots_init(&slots, 96 * K);
+    small = acquire(&slots, 32 * K, 0);
+    large = acquire(&slots, 64 * K, 0);
+    bytes = large->bytes;
+    bytes[0] = 7;
+    dp_slots_release(&slots, small);
+    dp_slots_release(&slots, large);
+    slot = acquire(&slots, 56 * K, 0);
+    CHECK(slot == large && slot->bytes == bytes && bytes[0] == 7, "the nearest, as it was");
+    CHECK(slot->capacity == 56 * K && slots.kept_bytes == 32 * K, "smaller");
+    dp_slots_release(&slots, slot);
+    slot = acquire(&slots, 80 * K, 0);
+    CHECK(slot == large && slot->bytes[0] == 7 && slots.kept_bytes == 0, "larger, the other went");
+    dp_slots_release(&slots, slot);
+    dp_fault_arm(DP_FAULT_MEM, 0, 1);
+    CHECK(dp_slots_acquire(&slots, 96 * K, 0, &slot) == DP_E_NOMEM, "refused");
+    CHECK(dp_fault_disarm(DP_FAULT_MEM) == 1 && dp_slots_bytes(&slots) == 0, "nothing is held");
+    dp_slots_deinit(&slots);
+}
+
 /* Any order of acquires and releases: what is counted is what is mapped, and within the
  * budget. */
 static void test_accounting_is_exact(void **unused)
@@ -132,7 +160,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kept_slots),      cmocka_unit_test(test_smaller_budget),
         cmocka_unit_test(test_memory_is_short), cmocka_unit_test(test_accounting_is_exact),
-        cmocka_unit_test(test_few_are_kept),
+        cmocka_unit_test(test_few_are_kept),    cmocka_unit_test(test_resized),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
