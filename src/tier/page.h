@@ -54,6 +54,7 @@ typedef struct dp_page {
     uint64_t want_ns;      /* when the first of them began */
     uint64_t arrival;      /* RESIDENT: counts pages in the order they came */
     uint64_t tick;         /* of the last demand or prefetch */
+    uint64_t hint_end;     /* hinted and not wanted since: the last tick that spares it; else 0 */
     uint64_t pinned_bytes; /* its share of the tier's */
     dp_page_heat heat;
     uint32_t hits; /* since it came */

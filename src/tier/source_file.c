@@ -14,9 +14,9 @@
 #include "base/thread.h"
 #include "tier/list.h"
 
-#define PREFETCH_SHARE                                                                             \
-    4 /* of `depth` requests one in so many may be prefetch: what is with
-                            the system cannot be overtaken any more */
+/* Of `depth` requests one in so many may be prefetch: what is with the system cannot be
+ * overtaken any more. */
+#define PREFETCH_SHARE 2
 
 /* The source's part of a read, in dp_source_read._source. */
 typedef struct state {

@@ -96,6 +96,7 @@ static dp_status want(dp_tier *tier, const dp_page_id *pages, size_t count, uint
         if (page->is_prefetched)
             tier->stats.prefetch_useful_bytes += page->data_bytes;
         page->is_prefetched = false;
+        page->hint_end = 0;
         if (is_counted)
             dp_tier_note_use_locked(tier, page);
     }

@@ -79,10 +79,11 @@ static dp_page *page_of(dp_heap_item *item)
     return DP_LISTED(item, dp_page, evict_item);
 }
 
-/* Not used, nor fetched early, in this step or the last: what a prefetch may evict (6). */
+/* Not hinted in this step or the last, or wanted since: what a prefetch may evict (6). A page
+ * used in this step is not spared: its next use is further away than that of most others. */
 static bool is_idle(const dp_tier *tier, const dp_page *page)
 {
-    return page->tick + 1 < tier->tick;
+    return page->hint_end == 0 || page->hint_end < tier->tick;
 }
 
 /* The page that leaves for a demand, or for a prefetch. Prefetches are few enough for
@@ -377,10 +378,13 @@ void dp_tier_settle_locked(dp_tier *tier)
 static void prefetch(dp_tier *tier, const dp_page_id *pages, size_t count, bool is_warm)
 {
     dp_mutex_lock(&tier->lock);
+    /* All are spared before the first looks for room: none leaves for another. */
     for (size_t i = 0; i < count; i++) {
-        dp_page *page;
         DP_CHECK(pages[i] < tier->page_count);
-        page = tier->pages[pages[i]];
+        tier->pages[pages[i]]->hint_end = tier->tick + 1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        dp_page *page = tier->pages[pages[i]];
         if (page->state != DP_PAGE_ABSENT)
             continue;
         if (!dp_link_is_alone(&tier->queue))

@@ -289,10 +289,13 @@ static void test_prefetch_leaves_room_and_what_is_used(void **unused)
     use_pages(&b, &b.pages[3], 1);
     dp_tier_tick(b.tier);
     dp_tier_prefetch(b.tier, &b.pages[8], 4);
-    CHECK(b.fake.waiting_count == 0, "nothing used or fetched in the last step leaves");
+    CHECK(b.fake.waiting_count == 2, "what was hinted in the last step stays, used or not");
+    CHECK(!is_resident(&b, 3), "what was used may leave");
+    dp_source_fake_end_all(&b.fake);
     dp_tier_tick(b.tier);
     dp_tier_prefetch(b.tier, &b.pages[8], 4);
-    CHECK(b.fake.waiting_count == 6, "now it does");
+    CHECK(b.fake.waiting_count == 6, "now it leaves");
+    CHECK(is_resident(&b, 8), "but the one that is hinted again");
     stats = stats_of(&b);
     CHECK(stats.prefetch_wasted_bytes == 3 * (PAGE_BYTES - 128), "wasted");
     dp_tier_tick(b.tier);
