@@ -11,7 +11,11 @@ MODEL  := models/demo-q4_0.gguf
 NINJA  := ninja -j $(JOBS)
 CHOSEN := $(if $(SUITE),--suite $(SUITE))
 
-.PHONY: all help setup setup-dev demo bench test soak asan tsan fuzz valgrind check format install clean
+BIG ?= /tmp/doppler-big
+# Arguments of bench/tier/big.py, e.g. BIG_ARGS="--scale small".
+BIG_ARGS ?=
+
+.PHONY: all help setup setup-dev demo bench bench-big test soak asan tsan fuzz valgrind check format install clean
 
 all: setup $(BUILD)/build.ninja
 	$(NINJA) -C $(BUILD)
@@ -20,6 +24,7 @@ help:
 	@echo "make            build $(BUILD)/doppler and libdoppler"
 	@echo "make demo       build, then let the model in models/ tell a story in 8 MiB"
 	@echo "make bench      decode and prefill speed of a made-up 1B model, as JSON"
+	@echo "make bench-big  models of 12 to 41 GB in less memory, in BIG=$(BIG) (removed afterwards)"
 	@echo "make test       build with assertions and run every test (SUITE=\"base tier\": some)"
 	@echo "make soak       long runs: models of real size, with holes, all of them stepped"
 	@echo "make check      layers, exported symbols, file names, lengths, format"
@@ -64,6 +69,9 @@ $(BUILD)/llama-1b.gguf: | all
 
 bench: all $(BUILD)/llama-1b.gguf
 	$(BUILD)/bench/bench_decode $(BUILD)/llama-1b.gguf
+
+bench-big: all
+	bench/tier/big.py $(BUILD) $(BIG) $(BIG_ARGS)
 
 test: setup build-test/build.ninja
 	$(NINJA) -C build-test

@@ -34,8 +34,8 @@ typedef struct dp_stats {
     uint64_t disk_read_bytes, swarm_read_bytes;
     uint64_t prefetch_useful_bytes, prefetch_wasted_bytes;
     uint64_t evictions;
-    uint64_t page_p50_ns, page_p99_ns; /* from want to resident */
-    uint64_t wait_ns;                  /* the step thread waited for pages */
+    uint64_t page_p50_ns, page_p90_ns, page_p99_ns, page_max_ns; /* from want to resident */
+    uint64_t wait_ns; /* the step thread waited for pages */
 
     uint32_t threads;
     char kernels[24];  /* "x86.avx512vbmi" */

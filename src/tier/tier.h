@@ -16,8 +16,8 @@
  *   (4) bytes of all slots (loading, resident, free but kept) <= budget_bytes; after a
  *       smaller budget was set, as soon as leases and loads that hold more have ended.
  *   (5) a failed load leaves no slot behind and reaches everyone who waits.
- *   (6) demand is served before prefetch; a prefetch never evicts a page used (or
- *       prefetched) in this step or the last, leaves room for the largest page a
+ *   (6) demand is served before prefetch; a prefetch never evicts a page hinted in
+ *       this step or the last and not wanted since, leaves room for the largest page a
  *       demand could need, and gives its own room back when a demand waits for it.
  *
  * Hits     A page is a hit when it is RESIDENT at the moment it is wanted, a
@@ -202,6 +202,7 @@ typedef struct dp_tier_stats {
     uint64_t prefetch_wasted_bytes;            /* that arrived, and left unused */
     uint64_t wait_ns;                          /* callers waited for pages */
     uint64_t latency[DP_TIER_LATENCY_BUCKETS]; /* demand loads by time from want to resident */
+    uint64_t latency_max_ns;                   /* of them */
 } dp_tier_stats;
 
 void dp_tier_stats_read(dp_tier *tier, dp_tier_stats *out);

@@ -13,6 +13,7 @@ void dp_tier_count_latency_locked(dp_tier *tier, uint64_t ns)
 
     DP_ASSERT(dp_mutex_is_held(&tier->lock));
     tier->stats.latency[DP_MIN(bucket, DP_TIER_LATENCY_BUCKETS - 1)]++;
+    tier->stats.latency_max_ns = DP_MAX(tier->stats.latency_max_ns, ns);
 }
 
 uint64_t dp_tier_latency_quantile(const dp_tier_stats *stats, double q)

@@ -26,7 +26,7 @@ NEEDED_KEYS = {
     "text", "finish", "model", "seed", "threads", "kernels", "kv_type", "prompt_tokens", "new_tokens",
     "decode_tokens", "decode_tok_s", "prefill_tok_s", "ttft_ms", "budget_bytes", "peak_bytes",
     "expert_hits", "expert_misses", "disk_read_bytes", "swarm_read_bytes", "page_ms_p50",
-    "page_ms_p99", "cache_state",
+    "page_ms_p90", "page_ms_p99", "page_ms_max", "cache_state",
 }
 
 # words (M: the model), exit code, what standard error says

@@ -96,7 +96,9 @@ static bool add_times(json_t *object, const dp_stats *stats)
         { "decode_ms", (double)stats->decode_ns / NS_A_MS },
         { "wait_ms", (double)stats->wait_ns / NS_A_MS },
         { "page_ms_p50", (double)stats->page_p50_ns / NS_A_MS },
+        { "page_ms_p90", (double)stats->page_p90_ns / NS_A_MS },
         { "page_ms_p99", (double)stats->page_p99_ns / NS_A_MS },
+        { "page_ms_max", (double)stats->page_max_ns / NS_A_MS },
     };
 
     for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++)

@@ -1,0 +1,246 @@
+/* paging_bench - decode speed of a model that does not fit, beside what its drive gives.
+ *
+ *   bench_paging MODEL WARM TOKENS SAMPLES [NAME=VALUE ...]    options as of doppler
+ *
+ * Drops the model's cached pages, says WARM tokens, then takes samples by turns: the drive's
+ * own speed (read_speed.h, with the run's engine, request and depth), and TOKENS decoded tokens.
+ * Prints one JSON object. The limit by reading is the drive's speed over the bytes that a
+ * token read at the hit rate of that sample: an engine that never lets the drive rest says
+ * as many. Texts are sampled, so that tokens and with them routings differ. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/mem.h"
+#include "doppler/doppler.h"
+#include "read_speed.h"
+
+#define SAMPLES_MAX 31
+#define PROMPT      8
+#define DRIVE_BYTES (512 * DP_MIB)
+#define DRIVE_RANGE (4 * DP_MIB) /* about a matrix of an expert */
+
+typedef struct sample {
+    double drive_gb_s, tok_s, cpu_s_per_token;
+    double hit_rate; /* of experts, prefetched ones are hits; 1: none were wanted */
+    double gb_per_token, limit_tok_s, ratio;
+    double wait_share; /* of the time: the step waited for pages */
+} sample;
+
+typedef struct bench {
+    const char *path;
+    int warm, tokens, samples;
+    drive_config drive;
+    dp_engine *engine;
+    dp_session *session;
+} bench;
+
+static _Noreturn void die(const dp_error *err)
+{
+    fprintf(stderr, "bench_paging: %s\n", err->text);
+    exit(1);
+}
+
+static double seconds(void)
+{
+    return (double)dp_clock_now_ns(&dp_clock_real) / 1e9;
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+static void decode(dp_session *s, int count)
+{
+    dp_error err;
+
+    for (int i = 0; i < count; i++) {
+        dp_token token;
+        if (dp_session_sample(s, &token, &err) || dp_session_append(s, &token, 1, &err) ||
+            dp_session_eval(s, &err))
+            die(&err);
+    }
+}
+
+static void take_sample(bench *b, sample *out, int index)
+{
+    double begin, cpu, took, speed;
+    dp_stats before, after;
+    uint64_t hits, wants;
+    dp_error err;
+
+    b->drive.seed = (uint64_t)index + 1;
+    if (drive_speed(&speed, b->path, &b->drive, &err))
+        die(&err);
+    dp_engine_stats(b->engine, &before);
+    begin = seconds();
+    cpu = cpu_seconds();
+    decode(b->session, b->tokens);
+    took = seconds() - begin;
+    cpu = cpu_seconds() - cpu;
+    dp_engine_stats(b->engine, &after);
+    hits = after.expert_hits + after.expert_prefetch_hits - before.expert_hits -
+           before.expert_prefetch_hits;
+    wants = hits + after.expert_misses - before.expert_misses;
+    out->drive_gb_s = speed / 1e9;
+    out->tok_s = b->tokens / took;
+    out->cpu_s_per_token = cpu / b->tokens;
+    out->hit_rate = wants ? (double)hits / (double)wants : 1;
+    out->gb_per_token = (double)(after.disk_read_bytes - before.disk_read_bytes) / 1e9 / b->tokens;
+    out->limit_tok_s = out->gb_per_token > 0 ? out->drive_gb_s / out->gb_per_token : 0;
+    out->ratio = out->limit_tok_s > 0 ? out->tok_s / out->limit_tok_s : 0;
+    out->wait_share = (double)(after.wait_ns - before.wait_ns) / 1e9 / took;
+}
+
+/* ---- report ---- */
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* "name_samples": [...], "name": median of it. */
+static void print_samples(const char *name, const sample *samples, int count, size_t offset)
+{
+    double values[SAMPLES_MAX];
+
+    printf("\"%s_samples\": [", name);
+    for (int i = 0; i < count; i++) {
+        memcpy(&values[i], (const char *)&samples[i] + offset, sizeof values[i]);
+        printf("%s%.4g", i ? ", " : "", values[i]);
+    }
+    qsort(values, (size_t)count, sizeof *values, compare);
+    printf("], \"%s\": %.4g, ", name,
+           count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2);
+}
+
+static void report(bench *b, const sample *samples)
+{
+    dp_stats s;
+
+    dp_engine_stats(b->engine, &s);
+    printf("{\"bench\": \"paging\", \"version\": \"%s\", \"commit\": \"%s\", \"cpu\": \"%s\", "
+           "\"model\": \"%s\", \"threads\": %u, \"kernels\": \"%s\", \"source\": \"%s\", "
+           "\"io_depth\": %u, \"io_request_bytes\": %llu, \"cache_state\": \"%s\", \"samples\": "
+           "%d, \"warm_tokens\": %d, \"tokens\": %d, ",
+           dp_version(), DP_BENCH_COMMIT, dp_cpu_get()->name, b->path, s.threads, s.kernels,
+           s.source, s.io_depth, (unsigned long long)s.io_request_bytes, s.cache_state, b->samples,
+           b->warm, b->tokens);
+#define PRINT(field) print_samples(#field, samples, b->samples, offsetof(sample, field))
+    PRINT(drive_gb_s);
+    PRINT(tok_s);
+    PRINT(hit_rate);
+    PRINT(gb_per_token);
+    PRINT(limit_tok_s);
+    PRINT(ratio);
+    PRINT(wait_share);
+    PRINT(cpu_s_per_token);
+#undef PRINT
+    printf("\"model_bytes\": %llu, \"budget_bytes\": %llu, \"peak_bytes\": %llu, "
+           "\"pinned_bytes\": %llu, \"slot_budget_bytes\": %llu, \"prefetch_useful_bytes\": %llu, "
+           "\"prefetch_wasted_bytes\": %llu, ",
+           (unsigned long long)s.model_bytes, (unsigned long long)s.budget_bytes,
+           (unsigned long long)s.peak_bytes, (unsigned long long)s.pinned_bytes,
+           (unsigned long long)s.slot_budget_bytes, (unsigned long long)s.prefetch_useful_bytes,
+           (unsigned long long)s.prefetch_wasted_bytes);
+    printf("\"page_ms_p50\": %.3g, \"page_ms_p90\": %.3g, \"page_ms_p99\": %.3g, "
+           "\"page_ms_max\": %.3g}\n",
+           (double)s.page_p50_ns / 1e6, (double)s.page_p90_ns / 1e6, (double)s.page_p99_ns / 1e6,
+           (double)s.page_max_ns / 1e6);
+}
+
+/* ---- set-up ---- */
+
+static void set(dp_options *options, const char *name, const char *value)
+{
+    dp_error err;
+
+    if (dp_options_set(options, name, value, &err))
+        die(&err);
+}
+
+/* "NAME=VALUE" arguments. */
+static void set_given(dp_options *options, char **given, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char *value = strchr(given[i], '=');
+
+        if (value)
+            *value++ = 0;
+        set(options, given[i], value ? value : "");
+    }
+}
+
+/* The drive is read as the run reads. */
+static drive_config drive_of(const dp_stats *stats)
+{
+    return (drive_config){
+        .engine = strstr(stats->source, "threads") ? DP_AIO_THREADS : DP_AIO_URING,
+        .request_bytes = dp_align_down(stats->io_request_bytes, DP_FILE_SECTOR),
+        .range_bytes = DRIVE_RANGE,
+        .total_bytes = DRIVE_BYTES,
+        .depth = stats->io_depth,
+    };
+}
+
+static void open_model(bench *b, const dp_options *options)
+{
+    dp_token prompt[PROMPT];
+    dp_stats stats;
+    dp_error err;
+    dp_file file;
+
+    if (dp_file_open(&file, b->path, false, &err))
+        die(&err);
+    dp_file_drop_cache(&file);
+    dp_file_close(&file);
+    if (dp_engine_open(&b->engine, b->path, options, NULL, NULL, &err) ||
+        dp_session_open(&b->session, b->engine, options, &err))
+        die(&err);
+    dp_engine_stats(b->engine, &stats);
+    b->drive = drive_of(&stats);
+    for (uint32_t i = 0; i < PROMPT; i++)
+        prompt[i] = (dp_token)(i * 7 + 3);
+    if (dp_session_append(b->session, prompt, PROMPT, &err) || dp_session_eval(b->session, &err))
+        die(&err);
+    decode(b->session, b->warm);
+}
+
+int main(int argc, char **argv)
+{
+    dp_options *options = dp_options_open();
+    sample samples[SAMPLES_MAX];
+    bench b = { 0 };
+
+    if (argc >= 5) {
+        b.path = argv[1];
+        b.warm = atoi(argv[2]);
+        b.tokens = atoi(argv[3]);
+        b.samples = atoi(argv[4]);
+    }
+    if (!options || b.tokens < 1 || b.samples < 1 || b.samples > SAMPLES_MAX) {
+        fprintf(stderr, "usage: bench_paging MODEL WARM TOKENS SAMPLES [NAME=VALUE ...]\n");
+        return 2;
+    }
+    set(options, "temp", "1");
+    set(options, "seed", "1");
+    set_given(options, argv + 5, argc - 5);
+    open_model(&b, options);
+    for (int i = 0; i < b.samples; i++)
+        take_sample(&b, &samples[i], i);
+    report(&b, samples);
+    dp_session_close(b.session);
+    dp_engine_close(b.engine);
+    dp_options_close(options);
+    return 0;
+}
