@@ -42,7 +42,8 @@ def main():
     file_rows, function_rows = [], []
     for folder in ("src", "include", "tests", "bench", "examples", "tools"):
         for path in (root / folder).rglob("*"):
-            if path.suffix not in SOURCES or path.name in GENERATED:
+            if (path.suffix not in SOURCES or path.name in GENERATED
+                    or "node_modules" in path.parts):  # npm ci of bench/peers
                 continue
             lines = path.read_text(errors="replace").splitlines()
             where = str(path.relative_to(root))
