@@ -14,7 +14,7 @@
 
 static const test_setting none[TEST_SETTINGS] = { { NULL, NULL } };
 static const test_setting small[2][TEST_SETTINGS] = {
-    { { "ram", "64MiB" }, { "ctx", "128" } },
+    { { "ram", "64MiB" }, { "ctx", "128" }, { "kv-type", "f16" } },
     { { "ram", "64MiB" }, { "ctx", "128" }, { "kv-type", "f32" } },
 };
 

@@ -18,10 +18,9 @@ static const dp_option table[] = {
                      "longest text of a session; 0 takes the model's own, at most 4096" },
     [DP_OPT_SESSIONS] = { "sessions", "memory", DP_OPTION_COUNT, "N", 1, 1024, "1", NULL,
                           "sessions that room is kept for" },
-    [DP_OPT_KV_TYPE] = { "kv-type", "memory", DP_OPTION_CHOICE, "", 0, 0, "f16", "f16|f32",
+    [DP_OPT_KV_TYPE] = { "kv-type", "memory", DP_OPTION_CHOICE, "", 0, 0, "auto", "auto|f16|f32",
                          "how keys and values are kept: rounded to 16 bits, or exactly in twice "
-                         "the "
-                         "memory" },
+                         "the memory; auto: exactly where heads share one latent" },
     [DP_OPT_GOVERNOR] = { "governor", "memory", DP_OPTION_CHOICE, "", 0, 0, "on", "on|off",
                           "give memory for weights back while other programs run short of it, and "
                           "take it again later" },

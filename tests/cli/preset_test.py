@@ -18,7 +18,8 @@ WORDS = ["-p", "hi", "-n", "4", "--temp", "0", "--ctx", "256"]
 
 def run(program, model, ram):
     return subprocess.run([program, "run", model, *WORDS, "--ram", ram], timeout=TIMEOUT_S,
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL)
+                          capture_output=True, text=True, errors="backslashreplace",
+                          stdin=subprocess.DEVNULL)
 
 
 def check_preset(check, program, mkmodel, preset, folder):

@@ -17,6 +17,7 @@ import tempfile
 import hf
 
 PROGRAM, ROOT = str(pathlib.Path(sys.argv[1]).resolve()), pathlib.Path(sys.argv[2])
+JUDGES_MEMORY = sys.argv[3:] != ["no-memory"]
 ORACLE = ROOT / "tests/oracle"
 BASE = {"hidden_act": "silu", "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
         "bos_token_id": 0, "eos_token_id": 1}
@@ -637,7 +638,8 @@ def test_large(scratch):
     out = convert(folder, "--type", "f16")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     check(at > 250e6 and out.stat().st_size > at // 2, f"{at} bytes")
-    check(peak < 64 << 10, f"peak of {peak} KiB")
+    if JUDGES_MEMORY:  # a sanitizer multiplies it
+        check(peak < 64 << 10, f"peak of {peak} KiB")
     out.unlink()
 
 
