@@ -18,10 +18,11 @@
 #include "doppler/doppler.h"
 #include "read_speed.h"
 
-#define SAMPLES_MAX 31
-#define PROMPT      8
-#define DRIVE_BYTES (512 * DP_MIB)
-#define DRIVE_RANGE (4 * DP_MIB) /* about a matrix of an expert */
+#define SAMPLES_MAX  31
+#define PROMPT       8
+#define DRIVE_BYTES  (512 * DP_MIB)
+#define RANGE_EXPERT (4 * DP_MIB)  /* about a matrix of an expert */
+#define RANGE_LAYER  (64 * DP_MIB) /* layers stream in order */
 
 typedef struct sample {
     double drive_gb_s, tok_s, cpu_s_per_token;
@@ -187,7 +188,7 @@ static drive_config drive_of(const dp_stats *stats)
     return (drive_config){
         .engine = strstr(stats->source, "threads") ? DP_AIO_THREADS : DP_AIO_URING,
         .request_bytes = dp_align_down(stats->io_request_bytes, DP_FILE_SECTOR),
-        .range_bytes = DRIVE_RANGE,
+        .range_bytes = stats->expert_hits + stats->expert_misses ? RANGE_EXPERT : RANGE_LAYER,
         .total_bytes = DRIVE_BYTES,
         .depth = stats->io_depth,
     };
@@ -207,13 +208,13 @@ static void open_model(bench *b, const dp_options *options)
     if (dp_engine_open(&b->engine, b->path, options, NULL, NULL, &err) ||
         dp_session_open(&b->session, b->engine, options, &err))
         die(&err);
-    dp_engine_stats(b->engine, &stats);
-    b->drive = drive_of(&stats);
     for (uint32_t i = 0; i < PROMPT; i++)
         prompt[i] = (dp_token)(i * 7 + 3);
     if (dp_session_append(b->session, prompt, PROMPT, &err) || dp_session_eval(b->session, &err))
         die(&err);
     decode(b->session, b->warm);
+    dp_engine_stats(b->engine, &stats);
+    b->drive = drive_of(&stats);
 }
 
 int main(int argc, char **argv)
