@@ -14,12 +14,19 @@ void dp_governor_init(dp_governor *g, uint64_t ceiling_bytes, uint64_t floor_byt
     };
 }
 
-/* Whether tasks waited for memory for much of the time since the last sample. */
+static uint64_t plenty_bytes(const dp_governor *g)
+{
+    return g->reserve_bytes + g->reserve_bytes / 2;
+}
+
+/* Whether tasks waited for memory for much of the time since the last sample, and what
+ * we hold could help them. */
 static bool is_stalled(const dp_governor *g, const dp_governor_sample *s)
 {
     uint64_t passed_us = (s->now_ns - g->last_ns) / 1000;
 
-    return g->last_ns && s->stall_us > g->last_stall_us &&
+    return g->last_ns && s->room_bytes < plenty_bytes(g) &&
+           s->now_ns - g->tight_ns >= DP_GOVERNOR_STALL_NS && s->stall_us > g->last_stall_us &&
            s->stall_us - g->last_stall_us > passed_us / STALL_PART;
 }
 
@@ -37,7 +44,7 @@ static uint64_t excess(const dp_governor *g, const dp_governor_sample *s)
 
 uint64_t dp_governor_decide(dp_governor *g, const dp_governor_sample *s)
 {
-    uint64_t bytes = excess(g, s), plenty = g->reserve_bytes + g->reserve_bytes / 2;
+    uint64_t bytes = excess(g, s), plenty = plenty_bytes(g);
 
     if (bytes) {
         /* A budget that is not used up has to fall below what is used. */

@@ -9,6 +9,10 @@
  * Reserve  is left to the system. Less than half of it free: the target falls until
  *          all of it is free again. More than half again as much for CALM_NS: the
  *          target rises by a quarter of the surplus at each sample.
+ *
+ * Stalls   Tasks may wait for memory that we cannot give: in a group of their own, or for
+ *          pages of files. They count only while room is short of that "half again as
+ *          much", and lower the target once a STALL_NS.
  */
 #ifndef DP_ENGINE_GOVERNOR_H
 #define DP_ENGINE_GOVERNOR_H
@@ -17,6 +21,7 @@
 
 #define DP_GOVERNOR_PERIOD_NS ((uint64_t)100 * 1000000)
 #define DP_GOVERNOR_CALM_NS   ((uint64_t)2 * 1000000000)
+#define DP_GOVERNOR_STALL_NS  ((uint64_t)1 * 1000000000)
 
 typedef struct dp_governor {
     uint64_t ceiling_bytes; /* the budget as given */

@@ -84,10 +84,20 @@ static void a_budget_that_is_not_used_falls_too(void **unused)
           (unsigned long long)(m.governor.target_bytes / MB));
 }
 
-static void stalls_alone_lower_it(void **unused)
+static void stalls_lower_it_where_room_is_short(void **unused)
 {
     machine m = make(6000 * MB);
     uint64_t before;
+
+    /* Others wait for memory while there is plenty: it is not ours they lack. */
+    pass(&m, true);
+    for (int i = 0; i < 50; i++) {
+        m.stall_us += 90000;
+        pass(&m, true);
+    }
+    CHECK(m.held_bytes == 6000 * MB, "%llu MB", (unsigned long long)(m.held_bytes / MB));
+
+    m.others_bytes = 3200 * MB; /* of 10,000: 800 are left, the reserve is 600 */
 
     pass(&m, true);
     m.stall_us += 9000; /* of 100,000: below a tenth */
@@ -98,6 +108,13 @@ static void stalls_alone_lower_it(void **unused)
     pass(&m, true);
     CHECK(m.held_bytes == before - before / 20, "%llu MB", (unsigned long long)(m.held_bytes / MB));
     CHECK(m.governor.tight_ns == m.now_ns, "not remembered");
+
+    /* Once a second at most. */
+    m.others_bytes += before / 20;
+    before = m.held_bytes;
+    m.stall_us += 90000;
+    pass(&m, true);
+    CHECK(m.held_bytes == before, "again at once");
 }
 
 static void the_floor_holds(void **unused)
@@ -118,7 +135,7 @@ int main(void)
         cmocka_unit_test(nothing_changes_while_there_is_room),
         cmocka_unit_test(others_that_grow_find_room),
         cmocka_unit_test(a_budget_that_is_not_used_falls_too),
-        cmocka_unit_test(stalls_alone_lower_it),
+        cmocka_unit_test(stalls_lower_it_where_room_is_short),
         cmocka_unit_test(the_floor_holds),
     };
 
