@@ -137,7 +137,7 @@ DP_API dp_status dp_doctor_drive(dp_drive_info *out, const char *path, dp_error 
 
 /* ---- measured reads ---- */
 
-#define DP_PROBE_VERSION   1 /* of the way it is measured: results of others are not used */
+#define DP_PROBE_VERSION   2 /* of the way it is measured: results of others are not used */
 #define DP_PROBE_ROWS_MAX  96
 #define DP_PROBE_SIZES_MAX 4
 
@@ -153,7 +153,7 @@ typedef struct dp_probe_row {
 typedef struct dp_probe_latency {
     uint64_t size_bytes;
     uint32_t count; /* of reads */
-    uint64_t p50_ns, p99_ns;
+    uint64_t p50_ns, p99_ns, mean_ns;
 } dp_probe_latency;
 
 typedef struct dp_drive_probe {
@@ -165,6 +165,8 @@ typedef struct dp_drive_probe {
     uint64_t file_bytes;       /* that were read from, over and over */
     double seconds;            /* it took */
     dp_probe_row best;         /* smallest of those within 3 % of the fastest */
+    double sustained_bytes_s; /* of that way when it goes on, after all the others: drives and hosts
+                                 that allow bursts give less then. What predictions use */
     uint32_t row_count;
     dp_probe_row rows[DP_PROBE_ROWS_MAX];
     uint32_t latency_count;

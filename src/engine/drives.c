@@ -38,6 +38,7 @@ static const field probe_fields[] = {
     FIELD(dp_drive_probe, FIELD_FLAG, is_quick),
     FIELD(dp_drive_probe, FIELD_U64, file_bytes),
     FIELD(dp_drive_probe, FIELD_REAL, seconds),
+    FIELD(dp_drive_probe, FIELD_REAL, sustained_bytes_s),
     { 0 },
 };
 
@@ -48,11 +49,9 @@ static const field row_fields[] = {
 };
 
 static const field latency_fields[] = {
-    FIELD(dp_probe_latency, FIELD_U64, size_bytes),
-    FIELD(dp_probe_latency, FIELD_U32, count),
-    FIELD(dp_probe_latency, FIELD_U64, p50_ns),
-    FIELD(dp_probe_latency, FIELD_U64, p99_ns),
-    { 0 },
+    FIELD(dp_probe_latency, FIELD_U64, size_bytes), FIELD(dp_probe_latency, FIELD_U32, count),
+    FIELD(dp_probe_latency, FIELD_U64, p50_ns),     FIELD(dp_probe_latency, FIELD_U64, p99_ns),
+    FIELD(dp_probe_latency, FIELD_U64, mean_ns),    { 0 },
 };
 
 /* ---- the document ---- */
@@ -212,7 +211,7 @@ static dp_status document_member(dp_json *json, dp_str key, dp_json_token *value
             return st;
         if (!holds(&probe, d->key))
             continue;
-        if (!is_usable(&probe.best))
+        if (!is_usable(&probe.best) || probe.sustained_bytes_s <= 0)
             return wrong(json, "best", err);
         *d->found = probe;
         d->is_found = true;

@@ -5,13 +5,13 @@
 #include "engine/drives.h"
 
 #define KEY                                                                                        \
-    "\"machine\": \"m\", \"kernel\": \"k\", \"device\": \"d\", \"fs\": \"ext4\", \"version\": 1"
+    "\"machine\": \"m\", \"kernel\": \"k\", \"device\": \"d\", \"fs\": \"ext4\", \"version\": 2"
 #define BEST(depth)                                                                                \
     "\"best\": {\"engine\": \"threads\", \"is_direct\": true, \"request_bytes\": 1048576, "        \
-    "\"depth\": " depth ", \"bytes_s\": 1.5e9}"
+    "\"depth\": " depth ", \"bytes_s\": 1.5e9}, \"sustained_bytes_s\": 1e9"
 #define DOC(drives) "{\"version\": 1, \"drives\": [" drives "]}"
 
-static const dp_drive_probe key = { "m", "k", "d", "ext4", 1 };
+static const dp_drive_probe key = { "m", "k", "d", "ext4", 2 };
 
 static const struct {
     const char *name, *text;
@@ -29,11 +29,11 @@ static const struct {
       DP_OK, 8 },
     { "another kernel",
       DOC("{\"machine\": \"m\", \"kernel\": \"j\", \"device\": \"d\", \"fs\": \"ext4\", "
-          "\"version\": 1, " BEST("8") "}"),
+          "\"version\": 2, " BEST("8") "}"),
       DP_E_NOTFOUND, 0 },
     { "another way of probing",
       DOC("{\"machine\": \"m\", \"kernel\": \"k\", \"device\": \"d\", \"fs\": \"ext4\", "
-          "\"version\": 2, " BEST("8") "}"),
+          "\"version\": 3, " BEST("8") "}"),
       DP_E_NOTFOUND, 0 },
     { "none", DOC(""), DP_E_NOTFOUND, 0 },
     { "nothing", "", DP_E_CORRUPT, 0 },

@@ -12,7 +12,7 @@ double dp_predict_read_s(const dp_drive_probe *drive, double bytes)
         return 0;
     for (uint32_t i = 0; i < drive->latency_count; i++) {
         double size = (double)drive->latencies[i].size_bytes;
-        double size_s = (double)drive->latencies[i].p50_ns / 1e9;
+        double size_s = (double)drive->latencies[i].mean_ns / 1e9;
 
         if (i == 0)
             at_s = size_s; /* less than the smallest takes as long */
@@ -21,7 +21,7 @@ double dp_predict_read_s(const dp_drive_probe *drive, double bytes)
         at = size;
         at_s = size_s;
     }
-    return drive->best.bytes_s > 0 ? at_s + (bytes - at) / drive->best.bytes_s : 0;
+    return drive->sustained_bytes_s > 0 ? at_s + (bytes - at) / drive->sustained_bytes_s : 0;
 }
 
 static void name_bottleneck(dp_prediction *out)
@@ -48,18 +48,20 @@ void dp_predict(dp_prediction *out, const dp_predict_request *r)
     if (r->memory_bytes_s > 0)
         out->memory_s = (double)out->token_bytes / r->memory_bytes_s;
     cpu_s = DP_MAX(out->memory_s, out->compute_s);
-    if (out->drive_bytes && (!r->drive || r->drive->best.bytes_s <= 0))
+    if (out->drive_bytes && (!r->drive || r->drive->sustained_bytes_s <= 0))
         return; /* nobody knows */
     if (streamed > 0)
-        out->drive_s = streamed / r->drive->best.bytes_s;
+        out->drive_s = streamed / r->drive->sustained_bytes_s;
     if (!r->is_mixture) {
         out->token_s = DP_MAX(cpu_s, out->drive_s);
     } else {
-        /* Fewer than one expert a layer: some layers wait, others do not. */
+        /* Fewer than one expert a layer: some layers wait, others do not. And what a drive gives
+         * to one read after a pause it may not be able to go on with. */
         if (missed > 0)
             out->drive_s +=
-                r->expert_layers * DP_MIN(missed, 1) *
-                dp_predict_read_s(r->drive, (double)r->expert_bytes * DP_MAX(missed, 1));
+                DP_MAX(r->expert_layers * DP_MIN(missed, 1) *
+                           dp_predict_read_s(r->drive, (double)r->expert_bytes * DP_MAX(missed, 1)),
+                       experts * (1 - r->hit_rate) / r->drive->sustained_bytes_s);
         out->token_s = cpu_s + out->drive_s;
     }
     name_bottleneck(out);

@@ -6,9 +6,12 @@
 #include "engine/predict.h"
 
 static dp_drive_probe drive = {
-    .best = { "io_uring", true, 1 << 20, 8, 2e9 },
+    .best = { "io_uring", true, 1 << 20, 8, 3e9 },
+    .sustained_bytes_s = 2e9,
     .latency_count = 3,
-    .latencies = { { 4096, 9, 100000, 0 }, { 1048576, 9, 1100000, 0 }, { 4194304, 9, 3100000, 0 } },
+    .latencies = { { 4096, 9, 0, 0, 100000 },
+                   { 1048576, 9, 0, 0, 1100000 },
+                   { 4194304, 9, 0, 0, 3100000 } },
 };
 
 static const struct {

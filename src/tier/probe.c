@@ -11,6 +11,7 @@
 
 #define READS_MAX     64 /* of a page in the smallest requests (13 MiB / 256 KiB), or a depth */
 #define ROUNDS        2
+#define SUSTAIN_PART  5    /* and one for going on with the chosen way */
 #define LATENCY_PART  4    /* one in so many parts of the time is for latencies */
 #define SAMPLES_MAX   4096 /* of one latency */
 #define SAMPLES_LEAST 3    /* however slow they are */
@@ -95,22 +96,27 @@ uint32_t dp_probe_ways(dp_probe_row rows[DP_PROBE_ROWS_MAX], bool has_direct, bo
     return g.count;
 }
 
+/* Enough under way, in enough requests, for a run. */
+static bool is_ample(const dp_probe_row *row)
+{
+    return flight_of(row) >= DP_PROBE_FLIGHT_LEAST && row->depth >= DP_PROBE_DEPTH_LEAST;
+}
+
 uint32_t dp_probe_choose(const dp_probe_row *rows, uint32_t count)
 {
     uint32_t chosen = DP_PROBE_NONE;
-    uint64_t least = 0;
+    bool has_ample = false;
     double best = 0;
 
     for (uint32_t i = 0; i < count; i++)
-        if (rows[i].bytes_s > 0 && flight_of(&rows[i]) >= DP_PROBE_FLIGHT_LEAST)
-            least = DP_PROBE_FLIGHT_LEAST;
+        has_ample = has_ample || (rows[i].bytes_s > 0 && is_ample(&rows[i]));
     for (uint32_t i = 0; i < count; i++)
-        if (flight_of(&rows[i]) >= least)
+        if (!has_ample || is_ample(&rows[i]))
             best = rows[i].bytes_s > best ? rows[i].bytes_s : best;
     for (uint32_t i = 0; i < count; i++) {
         const dp_probe_row *row = &rows[i];
 
-        if (row->bytes_s <= 0 || row->bytes_s < best * NEAR || flight_of(row) < least)
+        if (row->bytes_s <= 0 || row->bytes_s < best * NEAR || (has_ample && !is_ample(row)))
             continue;
         if (chosen == DP_PROBE_NONE || (row->is_direct && !rows[chosen].is_direct) ||
             (row->is_direct == rows[chosen].is_direct && by_flight(row, &rows[chosen]) < 0))
@@ -296,6 +302,7 @@ static dp_status measure_latency(pump *p, dp_probe_latency *out, uint8_t *room,
                                  dp_rng *rng, dp_error *err)
 {
     uint64_t begin_ns = dp_clock_now_ns(p->config->clock);
+    uint64_t sum_ns = 0;
     uint64_t request = DP_MAX(best->request_bytes, out->size_bytes / (READS_MAX - 1));
 
     request = dp_align_up(request, DP_FILE_SECTOR);
@@ -307,6 +314,9 @@ static dp_status measure_latency(pump *p, dp_probe_latency *out, uint8_t *room,
             return st;
         out->count++;
     }
+    for (uint32_t i = 0; i < out->count; i++)
+        sum_ns += samples[i];
+    out->mean_ns = sum_ns / out->count;
     qsort(samples, out->count, sizeof *samples, by_time);
     out->p50_ns = samples[out->count / 2];
     out->p99_ns = samples[(uint64_t)out->count * 99 / 100];
@@ -357,16 +367,24 @@ static bool has_uring(void)
 static dp_status measure(pump *p, dp_drive_probe *out, uint8_t *room, dp_error *err)
 {
     uint64_t latency_ns = p->config->limit_ns / LATENCY_PART;
+    uint64_t sustain_ns = p->config->limit_ns / SUSTAIN_PART;
+    dp_probe_row going_on;
     uint32_t chosen;
     dp_status st;
 
-    st = sweep_all(p, out, room, p->config->limit_ns - latency_ns, err);
+    st = sweep_all(p, out, room, p->config->limit_ns - latency_ns - sustain_ns, err);
     if (st)
         return st;
     chosen = dp_probe_choose(out->rows, out->row_count);
     if (chosen == DP_PROBE_NONE)
         return dp_fail(err, DP_E_IO, "%s: nothing could be measured", p->config->path);
     out->best = out->rows[chosen];
+    going_on = out->best;
+    going_on.bytes_s = 0;
+    st = sweep_alone(p, &going_on, room, sustain_ns, err);
+    if (st)
+        return st;
+    out->sustained_bytes_s = going_on.bytes_s;
     return measure_latencies(p, out, room, latency_ns, err);
 }
 

@@ -22,8 +22,10 @@
 
 #define DP_PROBE_FLIGHT_MAX (128 * DP_MIB) /* bytes under way: more is memory no run would give */
 #define DP_PROBE_FLIGHT_LEAST                                                                      \
-    (8 * DP_MIB)                            /* fewer are over before a thread that sends more gets a
+    (8 * DP_MIB) /* fewer are over before a thread that sends more gets a
                                               turn beside those that compute: some 3 ms */
+#define DP_PROBE_DEPTH_LEAST                                                                       \
+    8 /* a page is several ranges that lie apart, and none of them is longer */
 #define DP_PROBE_WINDOW_MAX   (8 * DP_GIB)  /* of a file: what a probe reads in its time */
 #define DP_PROBE_WINDOW_LEAST (64 * DP_MIB) /* smaller files lie in a drive's own cache */
 
@@ -39,10 +41,10 @@ typedef struct dp_probe_config {
 /* Fills best, rows, latencies, file_bytes, seconds. DP_E_IO, DP_E_NOMEM. */
 dp_status dp_probe_run(dp_drive_probe *out, const dp_probe_config *config, dp_error *err);
 
-/* Which row to run with, of those that keep DP_PROBE_FLIGHT_LEAST bytes under way or, where no
- * such row was measured, of all: of those within 3 % of the fastest, a direct one if there is any
- * (the page cache competes with the budget), then the one that keeps the fewest bytes under
- * way, then the fewest requests. DP_PROBE_NONE: no row was measured. Pure. */
+/* Which row to run with, of those that are ample for a run (or, where none was measured, of all):
+ * of those within 3 % of the fastest, a direct one if there is any (the page cache competes with
+ * the budget), then the one that keeps the fewest bytes under way, then the fewest requests.
+ * DP_PROBE_NONE: no row was measured. Pure. */
 #define DP_PROBE_NONE UINT32_MAX
 uint32_t dp_probe_choose(const dp_probe_row *rows, uint32_t count);
 

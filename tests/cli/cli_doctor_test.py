@@ -22,7 +22,7 @@ DRIVE = {"path", "mount", "source", "fs", "device", "model", "layers", "is_netwo
 
 
 PROBE = {"machine", "kernel", "device", "fs", "version", "is_quick", "is_saved", "skipped",
-         "file_bytes", "seconds", "best", "latencies", "rows"}
+         "file_bytes", "seconds", "best", "sustained_bytes_s", "latencies", "rows"}
 QUICK = ["--quick", "--probe-size", "64MiB"]
 
 

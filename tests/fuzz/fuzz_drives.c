@@ -6,7 +6,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const dp_drive_probe key = { "m", "k", "d", "ext4", 1 };
+    static const dp_drive_probe key = { "m", "k", "d", "ext4", 2 };
     dp_drive_probe found;
     dp_error err;
     dp_status st = dp_drives_find(&found, &key, "input", (const char *)data, size, &err);

@@ -50,7 +50,7 @@ static dp_status write_speed(const plan *p, dp_buf *out)
         st = dp_buf_format(out, "compute       %.2f ms a token\n", s->compute_s * 1e3);
     if (!st && p->has_probe)
         st = dp_buf_format(out, "drive         %.2f GB/s: %.2f ms a token\n",
-                           p->probe.best.bytes_s / 1e9, s->drive_s * 1e3);
+                           p->probe.sustained_bytes_s / 1e9, s->drive_s * 1e3);
     else if (!st && s->drive_bytes)
         st = dp_buf_text(out, "drive         never probed: doppler doctor MODEL does\n");
     if (!st && s->tok_s > 0)
@@ -71,7 +71,7 @@ static json_t *speed_json(const plan *p)
         dp_json_put_real(o, "hit_rate", s->hit_rate) &&
         dp_json_put_flag(o, "hit_is_from_heat", s->hit_is_from_heat) &&
         dp_json_put_real(o, "memory_bytes_s", s->memory_bytes_s) &&
-        dp_json_put_real(o, "drive_bytes_s", p->has_probe ? p->probe.best.bytes_s : 0) &&
+        dp_json_put_real(o, "drive_bytes_s", p->has_probe ? p->probe.sustained_bytes_s : 0) &&
         dp_json_put_real(o, "memory_ms", s->memory_s * 1e3) &&
         dp_json_put_real(o, "compute_ms", s->compute_s * 1e3) &&
         dp_json_put_real(o, "drive_ms", s->drive_s * 1e3) &&

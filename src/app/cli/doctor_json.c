@@ -97,7 +97,7 @@ static json_t *latency_json(const dp_probe_latency *l)
     json_t *o = json_object();
 
     return whole(o, o && COUNT(o, l, size_bytes) && COUNT(o, l, count) && COUNT(o, l, p50_ns) &&
-                        COUNT(o, l, p99_ns));
+                        COUNT(o, l, p99_ns) && COUNT(o, l, mean_ns));
 }
 
 json_t *dp_doctor_probe_json(const dp_drive_probe *p)
@@ -113,7 +113,7 @@ json_t *dp_doctor_probe_json(const dp_drive_probe *p)
     is_whole = is_whole && TEXT(o, p, machine) && TEXT(o, p, kernel) && TEXT(o, p, device) &&
                TEXT(o, p, fs) && COUNT(o, p, version) && FLAG(o, p, is_quick) &&
                FLAG(o, p, is_saved) && TEXT(o, p, skipped) && COUNT(o, p, file_bytes) &&
-               REAL(o, p, seconds) &&
+               REAL(o, p, seconds) && REAL(o, p, sustained_bytes_s) &&
                dp_json_put(o, "best", p->best.bytes_s > 0 ? row_json(&p->best) : json_null()) &&
                !json_object_set(o, "latencies", latencies) && !json_object_set(o, "rows", rows);
     json_decref(rows);

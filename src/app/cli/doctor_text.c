@@ -170,6 +170,8 @@ static dp_status write_probe(const dp_drive_probe *p, dp_buf *out)
                       p->best.bytes_s / GB, SIZE(p->best.request_bytes), p->best.depth,
                       p->best.is_direct ? "direct" : "through the page cache", p->best.engine,
                       p->is_saved ? "saved, " : "", p->is_quick ? "quick" : "probed", p->seconds);
+    if (!st)
+        st = dp_buf_format(out, "  goes on at  %.2f GB/s\n", p->sustained_bytes_s / GB);
     if (!st && p->row_count)
         st = write_grid(p, out);
     if (!st)

@@ -21,6 +21,7 @@ static void make_probe(dp_drive_probe *out, const dp_drive_info *drive, uint32_t
     CHECK(out->skipped[0], "it was probed");
     out->skipped[0] = 0;
     out->best = (dp_probe_row){ "io_uring", true, 1 << 20, depth, 2e9 };
+    out->sustained_bytes_s = 1.5e9;
     out->latencies[out->latency_count++] = (dp_probe_latency){ 4096, 100, 80000, 250000 };
 }
 
