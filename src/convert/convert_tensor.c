@@ -32,16 +32,6 @@ void dp_mxfp4_repack(uint8_t out[17], const uint8_t in[16], uint8_t scale)
     }
 }
 
-static uint16_t bf16_from_f32(float x)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &x, sizeof bits);
-    if ((bits & 0x7fffffff) > 0x7f800000)
-        return (uint16_t)(bits >> 16 | 0x40); /* NaN: kept, quiet */
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 static void f32_from_values(float *out, const uint8_t *in, dp_st_type type, size_t count)
 {
     uint16_t half;
@@ -288,7 +278,7 @@ static dp_status write_rows(dp_mover *m, const dp_plan_tensor *t, uint64_t rows,
     if (t->type == DP_F16)
         st = pack_f16(m, t, (uint16_t *)(void *)packed, x, count);
     for (uint64_t i = 0; i < count && t->type == DP_BF16; i++)
-        ((uint16_t *)(void *)packed)[i] = bf16_from_f32(x[i]);
+        ((uint16_t *)(void *)packed)[i] = dp_bf16_from_f32(x[i]);
     return st ? st : dp_gguf_out_write(m->out, packed, (size_t)(rows * row_bytes), m->err);
 }
 

@@ -196,6 +196,7 @@ bool dp_dequantize_row(dp_dtype type, float *out, const void *row, size_t k);
 float dp_f32_from_f16(uint16_t bits);
 uint16_t dp_f16_from_f32(float x);
 float dp_f32_from_bf16(uint16_t bits);
+uint16_t dp_bf16_from_f32(float x);     /* a NaN stays one, quiet */
 float dp_f32_from_e8m0_half(uint8_t e); /* 2^(e-128): MXFP4 with the doubled table */
 
 #endif

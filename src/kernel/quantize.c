@@ -5,15 +5,6 @@
 #include "base/base.h"
 #include "kernel/quantize_impl.h"
 
-/* Nearest even; a carry runs into the exponent. */
-static uint16_t bf16_from_f32(float x)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &x, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 bool dp_quantize_has(dp_dtype type)
 {
     return type == DP_F32 || type == DP_F16 || type == DP_BF16 || dp_kernels_ref.quantize[type];
@@ -32,7 +23,7 @@ bool dp_quantize_row(const dp_kernels *kernels, dp_dtype type, void *out, const 
         return true;
     case DP_BF16:
         for (size_t i = 0; i < k; i++)
-            halves[i] = bf16_from_f32(x[i]);
+            halves[i] = dp_bf16_from_f32(x[i]);
         return true;
     default:
         if (!kernels->quantize[type])

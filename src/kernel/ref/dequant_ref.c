@@ -59,6 +59,17 @@ float dp_f32_from_bf16(uint16_t bits)
     return f32_of_bits((uint32_t)bits << 16);
 }
 
+uint16_t dp_bf16_from_f32(float x)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >>
+                      16); /* a carry runs into the exponent */
+}
+
 float dp_f32_from_e8m0_half(uint8_t e)
 {
     /* 2^(e-128): the two smallest are subnormal in f32. */
