@@ -160,20 +160,7 @@ static void deepseek2_bind(dp_model *m, dp_binder *b)
 
 static dp_status deepseek2_layer(dp_step *step, uint32_t l, dp_error *err)
 {
-    const dp_layer *w = &step->model->layers[l];
-    dp_lease lease;
-    dp_status st = dp_step_acquire(step, w->page, &lease, err);
-
-    if (st)
-        return st;
-    dp_block_norm(step, dp_weight_f32(&w->attn_norm, &lease));
-    st = dp_block_mla(step, l, &lease, err);
-    if (st) {
-        dp_tier_release(step->tier, &lease);
-        return st;
-    }
-    dp_block_norm(step, dp_weight_f32(&w->ffn_norm, &lease));
-    return dp_standard_feed_forward(step, w, &lease, err);
+    return dp_pre_norm_layer(step, l, dp_block_mla, err);
 }
 
 const dp_arch dp_arch_deepseek2 = {

@@ -142,11 +142,12 @@ void dp_bind_dense(dp_model *m, dp_binder *b, uint32_t l);
 /* Families whose files leave routing to the architecture, which is `gating`. Keys
  * that say otherwise are refused. Softmax: the chosen weights are renormalised. */
 void dp_bind_routing(dp_model *m, dp_binder *b, dp_gating gating);
-/* The half of a layer behind attention, of h: dense or a mixture. lease: the layer's page;
- * released, always. */
-dp_status dp_standard_feed_forward(dp_step *step, const dp_layer *w, dp_lease *lease,
-                                   dp_error *err);
-/* dp_arch.layer of these families. */
+typedef dp_status dp_attention_block(dp_step *step, uint32_t layer, const dp_lease *lease,
+                                     dp_error *err);
+/* Norm, attention of the family's kind, norm, then a feed-forward: dense or a mixture. */
+dp_status dp_pre_norm_layer(dp_step *step, uint32_t layer, dp_attention_block *attend,
+                            dp_error *err);
+/* dp_arch.layer of these families: with dp_block_attention. */
 dp_status dp_standard_layer(dp_step *step, uint32_t layer, dp_error *err);
 
 #endif

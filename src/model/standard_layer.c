@@ -151,7 +151,8 @@ void dp_bind_routing(dp_model *m, dp_binder *b, dp_gating gating)
     hp->expert_weights_norm = gating == DP_GATING_SOFTMAX;
 }
 
-dp_status dp_standard_feed_forward(dp_step *step, const dp_layer *w, dp_lease *lease, dp_error *err)
+/* The half of a layer behind attention, of h. lease: the layer's page; released, always. */
+static dp_status feed_forward(dp_step *step, const dp_layer *w, dp_lease *lease, dp_error *err)
 {
     dp_status st;
 
@@ -167,7 +168,7 @@ dp_status dp_standard_feed_forward(dp_step *step, const dp_layer *w, dp_lease *l
     return st;
 }
 
-dp_status dp_standard_layer(dp_step *step, uint32_t l, dp_error *err)
+dp_status dp_pre_norm_layer(dp_step *step, uint32_t l, dp_attention_block *attend, dp_error *err)
 {
     const dp_layer *w = &step->model->layers[l];
     dp_lease lease;
@@ -176,11 +177,16 @@ dp_status dp_standard_layer(dp_step *step, uint32_t l, dp_error *err)
     if (st)
         return st;
     dp_block_norm(step, dp_weight_f32(&w->attn_norm, &lease));
-    st = dp_block_attention(step, l, &lease, err);
+    st = attend(step, l, &lease, err);
     if (st) {
         dp_tier_release(step->tier, &lease);
         return st;
     }
     dp_block_norm(step, dp_weight_f32(&w->ffn_norm, &lease));
-    return dp_standard_feed_forward(step, w, &lease, err);
+    return feed_forward(step, w, &lease, err);
+}
+
+dp_status dp_standard_layer(dp_step *step, uint32_t l, dp_error *err)
+{
+    return dp_pre_norm_layer(step, l, dp_block_attention, err);
 }
