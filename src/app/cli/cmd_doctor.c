@@ -81,9 +81,9 @@ static int doctor_main(const dp_args *args)
     dp_doctor_parts parts = { .drive_count = DP_MAX(args->operand_count, 1u) };
     dp_drive_info *drives = dp_alloc_zero(parts.drive_count, sizeof *drives);
     dp_drive_probe *probes = dp_alloc_zero(parts.drive_count, sizeof *probes);
-    dp_output *output = NULL;
     dp_error err = { 0 };
     dp_status st;
+    int code;
     dp_buf out;
 
     dp_buf_init(&out, REPORT_BYTES_MAX);
@@ -94,16 +94,12 @@ static int doctor_main(const dp_args *args)
     if (st)
         goto done;
     st = write_report(args, &parts, &out, &err);
-    if (st)
-        goto done;
-    st = dp_output_open(&output, "-", &err);
-    if (!st)
-        dp_output_write(output, out.bytes, out.size);
 done:
+    code = dp_output_report(out.bytes, out.size, st, &err);
     dp_buf_deinit(&out);
     dp_free(drives);
     dp_free(probes);
-    return dp_output_end(output, st, &err);
+    return code;
 }
 
 static const dp_option options[] = {

@@ -34,11 +34,11 @@ static int inspect_main(const dp_args *args)
 {
     dp_options *options = NULL;
     dp_inspect *inspect = NULL;
-    dp_output *output = NULL;
     dp_error err = { 0 };
     dp_model_info model;
     dp_plan_info plan;
     dp_status st;
+    int code;
     dp_buf out;
 
     dp_buf_init(&out, REPORT_BYTES_MAX);
@@ -57,16 +57,12 @@ static int inspect_main(const dp_args *args)
     if (st)
         goto done;
     st = write_report(args, inspect, model.is_supported ? &plan : NULL, &out, &err);
-    if (st)
-        goto done;
-    st = dp_output_open(&output, "-", &err);
-    if (!st)
-        dp_output_write(output, out.bytes, out.size);
 done:
+    code = dp_output_report(out.bytes, out.size, st, &err);
     dp_inspect_close(inspect);
     dp_options_close(options);
     dp_buf_deinit(&out);
-    return dp_output_end(output, st, &err);
+    return code;
 }
 
 static const dp_option options[] = {

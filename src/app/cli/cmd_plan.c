@@ -142,10 +142,10 @@ static dp_status make_plan(plan *p, const dp_args *args, dp_options *options, dp
 static int plan_main(const dp_args *args)
 {
     dp_options *options = NULL;
-    dp_output *output = NULL;
     dp_error err = { 0 };
     plan p = { 0 };
     dp_status st;
+    int code;
     dp_buf out;
 
     dp_buf_init(&out, REPORT_BYTES_MAX);
@@ -154,16 +154,11 @@ static int plan_main(const dp_args *args)
         st = make_plan(&p, args, options, &err);
     if (!st)
         st = write_report(args, &p, &out, &err);
-    if (st)
-        goto done;
-    st = dp_output_open(&output, "-", &err);
-    if (!st)
-        dp_output_write(output, out.bytes, out.size);
-done:
+    code = dp_output_report(out.bytes, out.size, st, &err);
     dp_inspect_close(p.inspect);
     dp_options_close(options);
     dp_buf_deinit(&out);
-    return dp_output_end(output, st, &err);
+    return code;
 }
 
 static const dp_option options[] = {

@@ -235,9 +235,9 @@ done:
 static int replay_main(const dp_args *args)
 {
     replay_job job = { .args = args };
-    dp_output *output = NULL;
     dp_error err = { 0 };
     dp_status st;
+    int code;
     dp_buf out;
 
     dp_buf_init(&out, REPORT_BYTES_MAX);
@@ -255,18 +255,14 @@ static int replay_main(const dp_args *args)
     if (st)
         goto done;
     st = dp_args_flag(args, "json") ? print_json(&job, &out) : print_text(&job, &out);
-    if (st) {
+    if (st)
         dp_fail(&err, st, "replay: no memory for the report");
-        goto done;
-    }
-    st = dp_output_open(&output, "-", &err);
-    if (!st)
-        dp_output_write(output, out.bytes, out.size);
 done:
+    code = dp_output_report(out.bytes, out.size, st, &err);
     dp_replay_close(job.replay);
     dp_free(job.caches);
     dp_buf_deinit(&out);
-    return dp_output_end(output, st, &err);
+    return code;
 }
 
 static const dp_option options[] = {

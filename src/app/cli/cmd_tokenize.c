@@ -75,10 +75,10 @@ done:
 static int tokenize_main(const dp_args *args)
 {
     dp_vocab *vocab = NULL;
-    dp_output *output = NULL;
     char *text = NULL;
     dp_error err = { 0 };
     dp_status st;
+    int code;
     size_t size;
     dp_buf out;
 
@@ -94,16 +94,12 @@ static int tokenize_main(const dp_args *args)
         goto done;
     st = dp_args_flag(args, "decode") ? decode(vocab, args, text, size, &out, &err)
                                       : encode(vocab, args, text, size, &out, &err);
-    if (st)
-        goto done;
-    st = dp_output_open(&output, "-", &err);
-    if (!st)
-        dp_output_write(output, out.bytes, out.size);
 done:
+    code = dp_output_report(out.bytes, out.size, st, &err);
     dp_vocab_close(vocab);
     dp_buf_deinit(&out);
     dp_free(text);
-    return dp_output_end(output, st, &err);
+    return code;
 }
 
 static const dp_option options[] = {

@@ -125,14 +125,20 @@ int dp_output_end(dp_output *output, dp_status status, dp_error *err)
     return dp_exit_report(status, err);
 }
 
+int dp_output_report(const char *bytes, size_t size, dp_status status, dp_error *err)
+{
+    dp_output *output = NULL;
+
+    if (!status)
+        status = dp_output_open(&output, "-", err);
+    if (!status)
+        dp_output_write(output, bytes, size);
+    return dp_output_end(output, status, err);
+}
+
 int dp_output_print(const char *text, size_t size)
 {
-    dp_output *output;
     dp_error err;
-    dp_status st;
 
-    st = dp_output_open(&output, "-", &err);
-    if (!st)
-        dp_output_write(output, text, size);
-    return dp_output_end(output, st, &err);
+    return dp_output_report(text, size, DP_OK, &err);
 }

@@ -50,6 +50,10 @@ dp_status dp_output_close(dp_output *output, dp_error *err);
  * command went (its sentence in *err); returns the exit code. */
 int dp_output_end(dp_output *output, dp_status status, dp_error *err);
 
+/* The end of a command that prints all at once: bytes [size] to standard output where
+ * status is DP_OK, then as dp_output_end. */
+int dp_output_report(const char *bytes, size_t size, dp_status status, dp_error *err);
+
 /* Writes text [size] to standard output and ends the command with it. */
 int dp_output_print(const char *text, size_t size);
 
