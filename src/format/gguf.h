@@ -71,6 +71,21 @@ dp_status dp_gguf_parse(dp_gguf **out, const char *name, const uint8_t *bytes, s
 dp_status dp_gguf_open(dp_gguf **out, const char *path, dp_error *err);
 void dp_gguf_close(dp_gguf *gguf);
 
+/* Bytes of a model's files from somewhere else than paths. */
+typedef struct dp_gguf_input {
+    void *user;
+    uint32_t part_count;
+    const char *(*name)(void *user, uint32_t part); /* for sentences, and of split models the
+                                                       numbers: parts may come in any order */
+    uint64_t (*size)(void *user, uint32_t part);
+    dp_status (*read)(void *user, uint32_t part, uint64_t offset, void *out, size_t size,
+                      dp_error *err);
+} dp_gguf_input;
+
+/* As dp_gguf_open: every part is read here and all of them must agree; dp_tensor.file_index
+ * is the part's place in the input. */
+dp_status dp_gguf_open_input(dp_gguf **out, const dp_gguf_input *input, dp_error *err);
+
 uint32_t dp_gguf_version(const dp_gguf *gguf);
 uint32_t dp_gguf_part_count(const dp_gguf *gguf);
 const char *dp_gguf_part_path(const dp_gguf *gguf, uint32_t part);

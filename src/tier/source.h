@@ -40,6 +40,12 @@ typedef struct dp_source_read {
     void *_source[16]; /* the source's own */
 } dp_source_read;
 
+/* A file that a source reads from: part of a model. */
+typedef struct dp_source_part {
+    const char *name; /* a path, or a file's name: for sentences and split numbers; the source's */
+    uint64_t size;
+} dp_source_part;
+
 typedef struct dp_source_ops {
     dp_source_fit (*fit)(dp_source *s, uint32_t file_index, uint64_t offset, uint64_t size);
     void (*submit)(dp_source *s, dp_source_read *read); /* never fails: errors reach done */
@@ -49,6 +55,8 @@ typedef struct dp_source_ops {
      * runs, with DP_E_CANCELED soon or as if nothing had been said. */
     bool (*cancel)(dp_source *s, dp_source_read *read);
     void (*close)(dp_source *s); /* every done has run when it returns */
+    /* The model's files in order, [*count], immutable; reads name them by their index. */
+    const dp_source_part *(*parts)(dp_source *s, uint32_t *count);
 } dp_source_ops;
 
 struct dp_source {
