@@ -20,7 +20,7 @@
 #define DP_TIER_PAGE_H
 
 #include "tier/heap.h"
-#include "tier/list.h"
+#include "base/list.h"
 #include "tier/slot.h"
 #include "tier/tier.h"
 

@@ -11,7 +11,7 @@
 
 #include "base/rng.h"
 #include "base/thread.h"
-#include "tier/list.h"
+#include "base/list.h"
 #include "tier/source.h"
 
 typedef struct dp_source_fake {

@@ -12,7 +12,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "base/thread.h"
-#include "tier/list.h"
+#include "base/list.h"
 
 /* Of `depth` requests one in so many may be prefetch: what is with the system cannot be
  * overtaken any more. */

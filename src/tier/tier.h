@@ -41,7 +41,7 @@
 #define DP_TIER_TIER_H
 
 #include "base/clock.h"
-#include "tier/list.h"
+#include "base/list.h"
 #include "tier/policy.h"
 #include "tier/source.h"
 

@@ -3,8 +3,8 @@
  * A list is a ring with a head that belongs to no struct; an unlisted link
  * points at itself, so that removing twice is harmless.
  */
-#ifndef DP_TIER_LIST_H
-#define DP_TIER_LIST_H
+#ifndef DP_BASE_LIST_H
+#define DP_BASE_LIST_H
 
 #include "base/base.h"
 
