@@ -73,7 +73,7 @@ typedef struct dp_pager_job {
     /* error NULL: all bytes are there and hash right. `endpoint`: who gave the last of it. */
     void (*done)(struct dp_pager_job *job, uint32_t endpoint, const dp_error *error);
     void *user;
-    void *_pager[24]; /* the pager's own */
+    void *_pager[32]; /* the pager's own */
 } dp_pager_job;
 
 void dp_pager_submit(dp_pager *pager, dp_pager_job *const *jobs, size_t count);
