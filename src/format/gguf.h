@@ -71,25 +71,29 @@ dp_status dp_gguf_parse(dp_gguf **out, const char *name, const uint8_t *bytes, s
 dp_status dp_gguf_open(dp_gguf **out, const char *path, dp_error *err);
 void dp_gguf_close(dp_gguf *gguf);
 
-/* Bytes of a model's files from somewhere else than paths. */
+/* Bytes of a model's files from somewhere else than paths. Headers are read from the front
+ * in few, growing reads: each may be a fetch. */
 typedef struct dp_gguf_input {
     void *user;
     uint32_t part_count;
-    const char *(*name)(void *user, uint32_t part); /* for sentences, and of split models the
-                                                       numbers: parts may come in any order */
+    const char *(*name)(void *user, uint32_t part); /* for sentences; stays until the call ends */
     uint64_t (*size)(void *user, uint32_t part);
     dp_status (*read)(void *user, uint32_t part, uint64_t offset, void *out, size_t size,
                       dp_error *err);
 } dp_gguf_input;
 
-/* As dp_gguf_open: every part is read here and all of them must agree; dp_tensor.file_index
- * is the part's place in the input. */
+/* As dp_gguf_open, from all parts of a model in any order: their numbers are split.no's, and
+ * a name that ends in one has to agree. dp_tensor.file_index is the part's place in the
+ * input; tensors come in the order of the numbers, so that no order of parts tells.
+ * DP_E_NOTFOUND when the input is one part of several. */
 dp_status dp_gguf_open_input(dp_gguf **out, const dp_gguf_input *input, dp_error *err);
 
 uint32_t dp_gguf_version(const dp_gguf *gguf);
 uint32_t dp_gguf_part_count(const dp_gguf *gguf);
 const char *dp_gguf_part_path(const dp_gguf *gguf, uint32_t part);
 uint64_t dp_gguf_part_size(const dp_gguf *gguf, uint32_t part); /* bytes of that file */
+/* Which part of the split model it is, from 0: its own index when opened by path. */
+uint32_t dp_gguf_part_number(const dp_gguf *gguf, uint32_t part);
 
 size_t dp_gguf_tensor_count(const dp_gguf *gguf);
 const dp_tensor *dp_gguf_tensor(const dp_gguf *gguf, size_t i);

@@ -26,6 +26,12 @@ uint64_t dp_gguf_part_size(const dp_gguf *gguf, uint32_t part)
     return gguf->parts[part].size;
 }
 
+uint32_t dp_gguf_part_number(const dp_gguf *gguf, uint32_t part)
+{
+    DP_ASSERT(part < gguf->part_count);
+    return gguf->parts[part].number;
+}
+
 size_t dp_gguf_tensor_count(const dp_gguf *gguf)
 {
     return gguf->tensor_count;

@@ -21,6 +21,7 @@ typedef struct dp_gguf_part {
     char *path;
     char *names;
     uint64_t size;
+    uint32_t number; /* split.no: parts may be listed in any order */
 } dp_gguf_part;
 
 typedef struct dp_gguf_block {
@@ -67,6 +68,17 @@ uint32_t dp_gguf_type_size(dp_gguf_type type);
  * dp_gguf_parse; need is not NULL. */
 dp_status dp_gguf_scan(dp_gguf *g, const char *name, const uint8_t *bytes, size_t size,
                        uint64_t file_size, size_t *need, dp_error *err);
+
+/* Split models are named PREFIX-00002-of-00005.gguf, numbers from 1. */
+#define DP_GGUF_PART_SUFFIX      "-%05u-of-%05u.gguf"
+#define DP_GGUF_PART_SUFFIX_SIZE 20
+
+/* One part, whatever it says of others. */
+dp_status dp_gguf_read_part(dp_gguf **out, const dp_gguf_input *input, uint32_t part,
+                            dp_error *err);
+/* A number of a split model: `fallback` when the key is missing. */
+dp_status dp_gguf_split_number(const dp_gguf *g, const char *key, uint64_t fallback, uint64_t *out,
+                               dp_error *err);
 
 /* How error sentences show a name: names hold no control bytes, but may be long. */
 #define DP_NAME_FMT      "'%.*s'"

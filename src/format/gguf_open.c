@@ -7,113 +7,68 @@
 #include "base/mem.h"
 #include "base/status.h"
 
-#define FIRST_READ ((size_t)1 << 20) /* most headers without a vocabulary, in one read */
+/* Files as an input. One is open at a time: a model may have more parts than the system
+ * lets a program open. */
+typedef struct files {
+    char *paths; /* [count][path_size] */
+    size_t path_size;
+    uint32_t count;
+    uint64_t *sizes; /* [count] */
+    dp_file file;    /* of part `open` */
+    uint32_t open;
+} files;
 
-/* Split models are named PREFIX-00002-of-00005.gguf, numbers from 1. */
-#define PART_SUFFIX_FMT  "-%05u-of-%05u.gguf"
-#define PART_SUFFIX_SIZE 20
-
-/* Reads and parses the header of one file, asking for twice the bytes until it
- * is whole. */
-static dp_status open_file(dp_gguf **out, const char *path, dp_error *err)
+static const char *files_name(void *user, uint32_t part)
 {
-    dp_file file = { .fd = -1, .fd_direct = -1 };
-    uint8_t *bytes = NULL, *grown;
-    size_t have = 0, want = FIRST_READ, need;
+    const files *f = user;
+
+    return f->paths + part * f->path_size;
+}
+
+static uint64_t files_size(void *user, uint32_t part)
+{
+    return ((const files *)user)->sizes[part];
+}
+
+static dp_status files_turn_to(files *f, uint32_t part, dp_error *err)
+{
     dp_status st;
 
-    *out = NULL;
-    st = dp_file_open(&file, path, false, err);
-    if (st)
-        goto done;
-    do {
-        want = (size_t)DP_MIN((uint64_t)want, DP_MIN(file.size, (uint64_t)DP_GGUF_HEADER_MAX));
-        grown = dp_realloc(bytes, want, 1);
-        if (!grown) {
-            st = dp_fail(err, DP_E_NOMEM, "%s: a header of %zu bytes", path, want);
-            goto done;
-        }
-        bytes = grown;
-        st = dp_file_read(&file, path, have, bytes + have, want - have, err);
-        if (st)
-            goto done;
-        have = want;
-        st = dp_gguf_parse(out, path, bytes, have, file.size, &need, err);
-        DP_ASSERT(st != DP_E_BUSY || need > have);
-        want = DP_MAX(need, have * 2);
-    } while (st == DP_E_BUSY);
-done:
-    dp_free(bytes);
-    dp_file_close(&file);
+    if (f->open == part)
+        return DP_OK;
+    dp_file_close(&f->file);
+    f->open = UINT32_MAX;
+    f->file = (dp_file){ .fd = -1, .fd_direct = -1 };
+    st = dp_file_open(&f->file, files_name(f, part), false, err);
+    if (!st)
+        f->open = part;
     return st;
 }
 
-/* A number of a split model: `fallback` when the key is missing. */
-static dp_status split_number(const dp_gguf *g, const char *key, uint64_t fallback, uint64_t *out,
-                              dp_error *err)
+static dp_status files_read(void *user, uint32_t part, uint64_t offset, void *out, size_t size,
+                            dp_error *err)
 {
-    if (!dp_gguf_find(g, key)) {
-        *out = fallback;
-        return DP_OK;
-    }
-    return dp_gguf_get_u64(g, key, 0, out, err);
+    files *f = user;
+    dp_status st = files_turn_to(f, part, err);
+
+    return st ? st : dp_file_read(&f->file, files_name(f, part), offset, out, size, err);
 }
 
-static dp_status check_part(const dp_gguf *g, uint64_t part, uint64_t count, dp_error *err)
+/* Every file is there, or which is not. */
+static dp_status files_look(files *f, dp_error *err)
 {
-    uint64_t found_part, found_count;
-    dp_status st;
+    dp_status st = DP_OK;
 
-    st = split_number(g, "split.no", 0, &found_part, err);
-    if (st)
-        return st;
-    st = split_number(g, "split.count", 1, &found_count, err);
-    if (st)
-        return st;
-    if (found_part != part || found_count != count)
-        return dp_fail(err, DP_E_CORRUPT,
-                       "%s: says it is part %llu of %llu (split.no, split.count), expected part "
-                       "%llu of %llu",
-                       g->parts[0].path, (unsigned long long)found_part + 1,
-                       (unsigned long long)found_count, (unsigned long long)part + 1,
-                       (unsigned long long)count);
-    return DP_OK;
+    for (uint32_t i = 0; i < f->count && !st; i++) {
+        st = files_turn_to(f, i, err);
+        f->sizes[i] = f->file.size;
+    }
+    return st;
 }
 
-/* Moves the tensors of one part behind those of g; `part` is left to be closed. */
-static dp_status append_part(dp_gguf *g, dp_gguf *part, dp_error *err)
+static dp_gguf_input files_input(files *f)
 {
-    size_t count = g->tensor_count + part->tensor_count;
-    uint32_t file_index = g->part_count;
-    dp_tensor *tensors;
-
-    if (count > DP_GGUF_TENSORS_MAX)
-        return dp_fail(err, DP_E_LIMIT, "%s: %zu tensors so far, at most %d", part->parts[0].path,
-                       count, DP_GGUF_TENSORS_MAX);
-    tensors = dp_realloc(g->tensors, count, sizeof *tensors);
-    if (!tensors)
-        return dp_fail(err, DP_E_NOMEM, "%s: %zu tensors", part->parts[0].path, count);
-    g->tensors = tensors;
-    g->parts[file_index] = part->parts[0];
-    part->parts[0] = (dp_gguf_part){ 0 };
-    g->part_count++;
-    for (size_t i = 0; i < part->tensor_count; i++) {
-        dp_tensor *tensor = &g->tensors[g->tensor_count];
-        uint32_t previous;
-        dp_status st;
-
-        *tensor = part->tensors[i];
-        tensor->file_index = file_index;
-        st = dp_map_str_add(&g->tensor_by_name, tensor->name, (uint32_t)g->tensor_count, &previous);
-        if (st)
-            return dp_fail(err, st, "%s: %zu tensors", g->parts[file_index].path, count);
-        if (previous != DP_MAP_NONE)
-            return dp_fail(err, DP_E_CORRUPT, "%s: tensor " DP_NAME_FMT " is already in %s",
-                           g->parts[file_index].path, DP_NAME_ARG(tensor->name),
-                           g->parts[g->tensors[previous].file_index].path);
-        g->tensor_count++;
-    }
-    return DP_OK;
+    return (dp_gguf_input){ f, f->count, files_name, files_size, files_read };
 }
 
 /* Rewrites the suffix of path, which has one, for part 0..count - 1. */
@@ -121,113 +76,109 @@ static void name_part(char *path, uint32_t part, uint32_t count)
 {
     char suffix[32];
 
-    snprintf(suffix, sizeof suffix, PART_SUFFIX_FMT, part + 1, count);
-    DP_ASSERT(strlen(suffix) == PART_SUFFIX_SIZE);
-    memcpy(path + strlen(path) - PART_SUFFIX_SIZE, suffix, PART_SUFFIX_SIZE);
+    snprintf(suffix, sizeof suffix, DP_GGUF_PART_SUFFIX, part + 1, count);
+    DP_ASSERT(strlen(suffix) == DP_GGUF_PART_SUFFIX_SIZE);
+    memcpy(path + strlen(path) - DP_GGUF_PART_SUFFIX_SIZE, suffix, DP_GGUF_PART_SUFFIX_SIZE);
 }
 
-/* A copy of `path`, which must be named as part `part` of `count`. */
-static dp_status copy_part_path(char **out, const char *path, uint64_t part, uint64_t count,
-                                dp_error *err)
+/* Room for `count` paths like `path`, each a copy of it. */
+static dp_status files_init(files *f, const char *path, uint32_t count, dp_error *err)
+{
+    *f = (files){ .path_size = strlen(path) + 1,
+                  .count = count,
+                  .file = { .fd = -1, .fd_direct = -1 },
+                  .open = UINT32_MAX };
+    f->paths = dp_alloc(count, f->path_size);
+    f->sizes = dp_alloc_zero(count, sizeof *f->sizes);
+    if (!f->paths || !f->sizes)
+        return dp_fail(err, DP_E_NOMEM, "%s: the names of %u files", path, count);
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(f->paths + i * f->path_size, path, f->path_size);
+    return DP_OK;
+}
+
+static void files_deinit(files *f)
+{
+    dp_file_close(&f->file);
+    dp_free(f->paths);
+    dp_free(f->sizes);
+}
+
+/* `path` must be named as part `part` of `count`. */
+static dp_status check_name(const char *path, uint64_t part, uint64_t count, dp_error *err)
 {
     size_t size = strlen(path);
-    char *copy;
+    char suffix[32];
 
     if (count > DP_GGUF_PARTS_MAX || part >= count)
         return dp_fail(err, part >= count ? DP_E_CORRUPT : DP_E_LIMIT,
                        "%s: part %llu of %llu (split.no, split.count), at most %d parts", path,
                        (unsigned long long)part + 1, (unsigned long long)count, DP_GGUF_PARTS_MAX);
-    copy = dp_strndup(path, size);
-    if (!copy)
-        return dp_fail(err, DP_E_NOMEM, "%s: its name", path);
-    if (size >= PART_SUFFIX_SIZE)
-        name_part(copy, (uint32_t)part, (uint32_t)count);
-    if (size < PART_SUFFIX_SIZE || strcmp(copy, path) != 0) {
-        dp_free(copy);
-        return dp_fail(
-            err, DP_E_INVALID,
-            "%s: the file is part %llu of %llu and its name must end in " PART_SUFFIX_FMT, path,
-            (unsigned long long)part + 1, (unsigned long long)count, (uint32_t)part + 1,
-            (uint32_t)count);
-    }
-    *out = copy;
+    snprintf(suffix, sizeof suffix, DP_GGUF_PART_SUFFIX, (unsigned)part + 1, (unsigned)count);
+    if (size < DP_GGUF_PART_SUFFIX_SIZE ||
+        strcmp(path + size - DP_GGUF_PART_SUFFIX_SIZE, suffix) != 0)
+        return dp_fail(err, DP_E_INVALID,
+                       "%s: the file is part %llu of %llu and its name must end in %s", path,
+                       (unsigned long long)part + 1, (unsigned long long)count, suffix);
     return DP_OK;
 }
 
-/* Adds parts 1..count - 1 to g, which is part 0 and lies at `path`. */
-static dp_status append_parts(dp_gguf *g, char *path, uint32_t count, dp_error *err)
+/* All the parts of the model that g, at `path`, says it is part of. */
+static dp_status open_split(dp_gguf **out, const dp_gguf *g, const char *path, dp_error *err)
 {
-    dp_gguf_part *parts = dp_realloc(g->parts, count, sizeof *parts);
-    uint64_t tensor_count;
-    dp_status st;
+    files f = { .file = { .fd = -1, .fd_direct = -1 } };
+    uint64_t part = 0, count = 0;
+    dp_gguf_input input;
+    dp_status st = dp_gguf_split_number(g, "split.no", 0, &part, err);
 
-    if (!parts)
-        return dp_fail(err, DP_E_NOMEM, "%s: %u parts", path, count);
-    g->parts = parts;
-    for (uint32_t i = 1; i < count; i++) {
-        dp_gguf *part = NULL;
-
-        name_part(path, i, count);
-        st = open_file(&part, path, err);
-        if (!st)
-            st = check_part(part, i, count, err);
-        if (!st)
-            st = append_part(g, part, err);
-        dp_gguf_close(part);
-        if (st)
-            return st;
-    }
-    st = split_number(g, "split.tensors.count", g->tensor_count, &tensor_count, err);
+    if (!st)
+        st = dp_gguf_split_number(g, "split.count", 1, &count, err);
+    if (!st)
+        st = check_name(path, part, count, err);
     if (st)
         return st;
-    if (tensor_count != g->tensor_count)
-        return dp_fail(err, DP_E_CORRUPT,
-                       "%s: the %u parts have %zu tensors, split.tensors.count is %llu",
-                       g->parts[0].path, count, g->tensor_count, (unsigned long long)tensor_count);
-    return DP_OK;
+    st = files_init(&f, path, (uint32_t)count, err);
+    for (uint32_t i = 0; i < count && !st; i++)
+        name_part(f.paths + i * f.path_size, i, (uint32_t)count);
+    if (!st)
+        st = files_look(&f, err);
+    input = files_input(&f);
+    if (!st)
+        st = dp_gguf_open_input(out, &input, err);
+    files_deinit(&f);
+    return st;
 }
 
 dp_status dp_gguf_open(dp_gguf **out, const char *path, dp_error *err)
 {
-    dp_status st;
     dp_gguf *g = NULL;
-    char *part_path = NULL;
-    uint64_t part, count;
+    dp_gguf_input input;
+    uint64_t count;
+    files f;
+    dp_status st;
 
     *out = NULL;
-    st = open_file(&g, path, err);
+    st = files_init(&f, path, 1, err);
+    if (!st)
+        st = files_look(&f, err);
     if (st)
         goto done;
-    st = split_number(g, "split.count", 1, &count, err);
+    input = files_input(&f);
+    st = dp_gguf_read_part(&g, &input, 0, err);
+    if (st)
+        goto done;
+    st = dp_gguf_split_number(g, "split.count", 1, &count, err);
     if (st)
         goto done;
     if (count > 1) {
-        st = split_number(g, "split.no", 0, &part, err);
-        if (st)
-            goto done;
-        st = copy_part_path(&part_path, path, part, count, err);
-        if (st)
-            goto done;
-        if (part != 0) { /* metadata is the first part's */
-            dp_gguf_close(g);
-            g = NULL;
-            name_part(part_path, 0, (uint32_t)count);
-            st = open_file(&g, part_path, err);
-            if (st)
-                goto done;
-            st = check_part(g, 0, count, err);
-            if (st)
-                goto done;
-        }
-        st = append_parts(g, part_path, (uint32_t)count, err);
-        if (st)
-            goto done;
+        st = open_split(out, g, path, err);
+        goto done;
     }
 
     *out = g; /* the caller owns it now */
     g = NULL;
 done:
-    dp_free(part_path);
+    files_deinit(&f);
     dp_gguf_close(g);
     return st;
 }

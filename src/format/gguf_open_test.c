@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/file.h"
 #include "base/mem.h"
+#include "base/status.h"
 #include "testing/check.h"
 #include "testing/gguf_writer.h"
 
@@ -219,6 +221,177 @@ static void test_sizes(void **state)
     CHECK(dp_gguf_open(&g, folder, &err) == DP_E_INVALID && !g, "a folder: %s", err.text);
 }
 
+/* ---- not from paths ---- */
+
+/* Parts in memory, listed in any order under any names. */
+struct shelf {
+    uint8_t *bytes[3];
+    size_t sizes[3];
+    const char *names[3];
+    uint64_t reads, asked_bytes, fails_at; /* read number fails_at fails */
+};
+
+static const char *shelf_name(void *user, uint32_t part)
+{
+    return ((struct shelf *)user)->names[part];
+}
+
+static uint64_t shelf_size(void *user, uint32_t part)
+{
+    return ((struct shelf *)user)->sizes[part];
+}
+
+static dp_status shelf_read(void *user, uint32_t part, uint64_t offset, void *out, size_t size,
+                            dp_error *err)
+{
+    struct shelf *shelf = user;
+
+    if (shelf->reads++ == shelf->fails_at)
+        return dp_fail(err, DP_E_TIMEOUT, "%s: nobody answers", shelf->names[part]);
+    CHECK(offset + size <= shelf->sizes[part], "asked for bytes past the end");
+    memcpy(out, shelf->bytes[part] + offset, size);
+    shelf->asked_bytes += size;
+    return DP_OK;
+}
+
+/* Part no of `good` at each place; "p<place>" for a name. */
+static void fill_shelf(struct shelf *shelf, const uint32_t order[3])
+{
+    static const char *const plain[] = { "p0", "p1", "p2" };
+
+    *shelf = (struct shelf){ .fails_at = UINT64_MAX };
+    for (size_t i = 0; i < 3; i++) {
+        char path[PATH_SIZE], *bytes;
+        dp_error err;
+
+        write_part("part", &good[order[i]]);
+        CHECK_OK(dp_file_read_all(&bytes, &shelf->sizes[i], path_of(path, "part"), 1 << 20, &err),
+                 err);
+        shelf->bytes[i] = (uint8_t *)bytes;
+        shelf->names[i] = plain[i];
+    }
+    remove_file("part");
+}
+
+static void empty_shelf(struct shelf *shelf)
+{
+    for (size_t i = 0; i < 3; i++)
+        dp_free(shelf->bytes[i]);
+}
+
+static dp_gguf_input input_of(struct shelf *shelf, uint32_t count)
+{
+    return (dp_gguf_input){ shelf, count, shelf_name, shelf_size, shelf_read };
+}
+
+static void test_input_any_order(void **state)
+{
+    static const uint32_t orders[][3] = { { 0, 1, 2 }, { 2, 1, 0 }, { 1, 2, 0 }, { 2, 0, 1 } };
+
+    for (size_t i = 0; i < DP_ARRAY_LEN(orders); i++) {
+        struct shelf shelf;
+        dp_gguf_input input = input_of(&shelf, 3);
+        uint64_t first;
+        dp_gguf *g;
+        dp_error err;
+
+        fill_shelf(&shelf, orders[i]);
+        CHECK_OK(dp_gguf_open_input(&g, &input, &err), err);
+        CHECK(shelf.reads == 3, "%d reads of three small headers", (int)shelf.reads);
+        CHECK(dp_gguf_part_count(g) == 3 && dp_gguf_tensor_count(g) == 5, "counts");
+        CHECK_OK(dp_gguf_get_u64(g, "t.part", 0, &first, &err), err);
+        CHECK(first == 0, "metadata is the first part's");
+        for (uint32_t place = 0; place < 3; place++) {
+            CHECK(dp_gguf_part_number(g, place) == orders[i][place], "order %zu", i);
+            CHECK(dp_gguf_part_size(g, place) == shelf.sizes[place], "order %zu", i);
+            CHECK(!strcmp(dp_gguf_part_path(g, place), shelf.names[place]), "order %zu", i);
+        }
+        for (size_t t = 0; t < 5; t++) { /* parts' tensors in the order of their numbers */
+            const dp_tensor *tensor = dp_gguf_tensor(g, t);
+            uint32_t number = t < 2 ? 1 : 2;
+            CHECK(tensor->name.bytes[1] == (char)('0' + number), "order %zu, tensor %zu", i, t);
+            CHECK(orders[i][tensor->file_index] == number, "order %zu, tensor %zu", i, t);
+        }
+        dp_gguf_close(g);
+        empty_shelf(&shelf);
+    }
+}
+
+static void test_input_wrong(void **state)
+{
+    static const struct {
+        uint32_t count, order[3];
+        const char *names[3];
+        dp_status want;
+        const char *words;
+    } rows[] = {
+        { 3, { 0, 1, 1 }, { "a", "b", "c" }, DP_E_CORRUPT, "c: says it is part 2 of 3" },
+        { 2, { 0, 1, 2 }, { "a", "b", "c" }, DP_E_CORRUPT, "expected part 1 of 2" },
+        { 1, { 1, 0, 2 }, { "a", "b", "c" }, DP_E_NOTFOUND, "a: one part of 3" },
+        { 0, { 0, 1, 2 }, { "a", "b", "c" }, DP_E_LIMIT, "0 parts" },
+        { 2000, { 0, 1, 2 }, { "a", "b", "c" }, DP_E_LIMIT, "2000 parts" },
+        { 3, { 0, 2, 1 }, { "x", "x-00002-of-00003.gguf", "x" }, DP_E_CORRUPT, "expected part 2" },
+        { 3, { 0, 2, 1 }, { "x", "x-00003-of-00003.gguf", "x" }, DP_OK, "" },
+        { 3, { 0, 2, 1 }, { "x", "x-00002-of-00004.gguf", "x" }, DP_OK, "" }, /* says nothing */
+    };
+
+    for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
+        dp_mem_stats before, after;
+        struct shelf shelf;
+        dp_gguf_input input = input_of(&shelf, rows[i].count);
+        dp_gguf *g;
+        dp_error err = { .text = "" };
+        dp_status st;
+
+        fill_shelf(&shelf, rows[i].order);
+        memcpy(shelf.names, rows[i].names, sizeof shelf.names);
+        dp_mem_stats_read(&before);
+        st = dp_gguf_open_input(&g, &input, &err);
+        CHECK(st == rows[i].want && (st == DP_OK) == (g != NULL), "row %zu: %d %s", i, st,
+              err.text);
+        CHECK(st == DP_OK || strstr(err.text, rows[i].words), "row %zu: %s", i, err.text);
+        dp_gguf_close(g);
+        dp_mem_stats_read(&after);
+        CHECK(after.heap_blocks == before.heap_blocks, "row %zu leaks", i);
+        empty_shelf(&shelf);
+    }
+}
+
+/* The n-th read or allocation fails. */
+static void test_input_faults(void **state)
+{
+    struct shelf shelf;
+    dp_gguf_input input = input_of(&shelf, 3);
+    dp_status st = DP_E_TIMEOUT;
+
+    fill_shelf(&shelf, (const uint32_t[]){ 1, 0, 2 });
+    for (uint64_t is_mem = 0; is_mem < 2; is_mem++) {
+        uint64_t failed = 1;
+
+        for (uint64_t n = 0; failed; n++) {
+            dp_mem_stats before, after;
+            dp_gguf *g;
+            dp_error err;
+
+            shelf.reads = 0;
+            shelf.fails_at = is_mem ? UINT64_MAX : n;
+            dp_mem_stats_read(&before);
+            if (is_mem)
+                dp_fault_arm(DP_FAULT_MEM, n, 1);
+            st = dp_gguf_open_input(&g, &input, &err);
+            failed = is_mem ? dp_fault_disarm(DP_FAULT_MEM) : shelf.reads == n + 1;
+            CHECK(st == (!failed  ? DP_OK
+                         : is_mem ? DP_E_NOMEM
+                                  : DP_E_TIMEOUT),
+                  "visit %d: %d %s", (int)n, st, err.text);
+            dp_gguf_close(g);
+            dp_mem_stats_read(&after);
+            CHECK(after.heap_blocks == before.heap_blocks, "visit %d leaks", (int)n);
+        }
+    }
+    empty_shelf(&shelf);
+}
+
 static void test_faults(void **state)
 {
     static const struct {
@@ -254,9 +427,11 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_split),         cmocka_unit_test(test_split_wrong),
-        cmocka_unit_test(test_split_missing), cmocka_unit_test(test_split_renamed),
-        cmocka_unit_test(test_sizes),         cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_split),           cmocka_unit_test(test_split_wrong),
+        cmocka_unit_test(test_split_missing),   cmocka_unit_test(test_split_renamed),
+        cmocka_unit_test(test_sizes),           cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_input_any_order), cmocka_unit_test(test_input_wrong),
+        cmocka_unit_test(test_input_faults),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
