@@ -708,8 +708,9 @@ static bool silent_cancel(dp_source *d, dp_source_read *read)
     return is_kept(silent, read) || silent->files->ops->cancel(silent->files, read);
 }
 
-static const dp_source_ops silent_ops = { silent_fit, silent_submit, silent_promote, silent_cancel,
-                                          NULL };
+static const dp_source_ops silent_ops = {
+    .fit = silent_fit, .submit = silent_submit, .promote = silent_promote, .cancel = silent_cancel
+};
 
 static void cancel_ends_waiting_for_pages(void **unused)
 {

@@ -4,6 +4,8 @@
  *          own files (source_file.c), a cache, a swarm. The tier asks for ranges
  *          and is called back; it does not know who answers.
  *
+ * Reading  source_wait.h reads and waits; source_join.h makes one of two.
+ *
  * Threads  submit, promote, cancel: any; they are called under the tier's lock and
  *          wait for nothing. `done` runs on a thread of the source (in close, on
  *          the caller's), never from inside submit, promote or cancel, with no
@@ -46,6 +48,11 @@ typedef struct dp_source_part {
     uint64_t size;
 } dp_source_part;
 
+/* Data bytes of reads that succeeded so far, by where they came from. */
+typedef struct dp_source_counts {
+    uint64_t disk_bytes, swarm_bytes;
+} dp_source_counts;
+
 typedef struct dp_source_ops {
     dp_source_fit (*fit)(dp_source *s, uint32_t file_index, uint64_t offset, uint64_t size);
     void (*submit)(dp_source *s, dp_source_read *read); /* never fails: errors reach done */
@@ -57,6 +64,7 @@ typedef struct dp_source_ops {
     void (*close)(dp_source *s); /* every done has run when it returns */
     /* The model's files in order, [*count], immutable; reads name them by their index. */
     const dp_source_part *(*parts)(dp_source *s, uint32_t *count);
+    void (*count)(dp_source *s, dp_source_counts *out); /* any thread; NULL: not told apart */
 } dp_source_ops;
 
 struct dp_source {

@@ -97,8 +97,21 @@ static void fake_close(dp_source *s)
     dp_source_fake_deinit(fake_of(s));
 }
 
-static const dp_source_ops fake_ops = { fake_fit, fake_submit, fake_promote, fake_cancel,
-                                        fake_close };
+static const dp_source_part *fake_parts(dp_source *s, uint32_t *count)
+{
+    static const dp_source_part endless = { "fake", INT64_MAX };
+    const dp_source_fake *fake = fake_of(s);
+
+    *count = fake->files ? fake->file_count : 1;
+    return fake->files ? fake->files : &endless;
+}
+
+static const dp_source_ops fake_ops = { .fit = fake_fit,
+                                        .submit = fake_submit,
+                                        .promote = fake_promote,
+                                        .cancel = fake_cancel,
+                                        .close = fake_close,
+                                        .parts = fake_parts };
 
 void dp_source_fake_init(dp_source_fake *fake, uint64_t seed)
 {
@@ -129,7 +142,11 @@ static void finish(dp_source_fake *fake, dp_source_read *read, dp_status st)
         read->done(read, &error);
         return;
     }
-    for (uint64_t i = 0; i < read->size; i++)
+    for (uint64_t i = 0; fake->bytes && i < read->size; i++) {
+        DP_CHECK(read->offset + i < fake->files[read->file_index].size);
+        data[i] = fake->bytes[read->file_index][read->offset + i];
+    }
+    for (uint64_t i = 0; !fake->bytes && i < read->size; i++)
         data[i] = dp_source_fake_byte(read->file_index, read->offset + i);
     read->done(read, NULL);
 }

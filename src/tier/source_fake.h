@@ -1,7 +1,7 @@
 /* source_fake.h - a source whose reads end when the test says. Included by tests only.
  *
  * Room     Files have no end; the byte at an offset follows from both numbers, so
- *          that data can be checked anywhere. Reads wait until the test ends one,
+ *          that data can be checked anywhere. Or they are given. Reads wait until the test ends one,
  *          by its place among the waiting or by a seeded choice.
  *
  * Threads  Any.
@@ -16,7 +16,10 @@
 
 typedef struct dp_source_fake {
     dp_source base;
-    bool is_direct;        /* fits ranges to sectors */
+    bool is_direct;              /* fits ranges to sectors */
+    const dp_source_part *files; /* NULL: one without an end */
+    const uint8_t *const *bytes; /* [file_count] of `files`; NULL: made up */
+    uint32_t file_count;
     uint32_t late_percent; /* of cancels that come too late, by the seed */
     dp_mutex lock;         /* guards what follows */
     dp_cond changed;

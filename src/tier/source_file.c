@@ -5,6 +5,7 @@
 #include "tier/source_file.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -49,8 +50,11 @@ typedef struct file_source {
     char name[64];
     dp_io_mode mode;
     uint64_t request_max;
-    uint32_t file_max, depth;
-    file *files;       /* [file_max] never moved: reads point into it */
+    uint32_t file_first, file_max, depth;
+    file *files;           /* [file_max] never moved: reads point into it */
+    dp_source_part *parts; /* [part_count] the model's: files added later are none */
+    uint32_t part_count;
+    atomic_uint_fast64_t read_bytes;
     request *requests; /* [depth] */
     dp_aio *aio;
 
@@ -76,10 +80,12 @@ static dp_source_read *read_of(dp_link *link)
     return DP_LISTED(DP_LISTED(link, state, link), dp_source_read, _source);
 }
 
-static const file *file_at(const file_source *fs, uint32_t index)
+static file *file_at(const file_source *fs, uint32_t index)
 {
-    DP_CHECK(index < fs->file_max && fs->files[index].path);
-    return &fs->files[index];
+    uint32_t i = index - fs->file_first; /* wraps below it, and is past the end */
+
+    DP_CHECK(i < fs->file_max && fs->files[i].path);
+    return &fs->files[i];
 }
 
 static bool is_direct(const file_source *fs, uint32_t file_index, uint64_t size)
@@ -175,6 +181,7 @@ static void finish(file_source *fs, dp_source_read *read)
     dp_error error;
 
     if (errnum == 0) {
+        atomic_fetch_add_explicit(&fs->read_bytes, read->size, memory_order_relaxed);
         read->done(read, NULL);
         return;
     }
@@ -301,13 +308,26 @@ static void file_close(dp_source *s)
     for (uint32_t i = 0; fs->files && i < fs->file_max; i++)
         close_file(&fs->files[i]);
     dp_free(fs->files);
+    dp_free(fs->parts);
     dp_free(fs->requests);
     dp_mutex_deinit(&fs->lock);
     dp_free(fs);
 }
 
-static const dp_source_ops file_ops = { file_fit, file_submit, file_promote, file_cancel,
-                                        file_close };
+static const dp_source_part *file_parts(dp_source *s, uint32_t *count)
+{
+    *count = source_of(s)->part_count;
+    return source_of(s)->parts;
+}
+
+static void file_count(dp_source *s, dp_source_counts *out)
+{
+    *out = (dp_source_counts){ .disk_bytes = atomic_load_explicit(&source_of(s)->read_bytes,
+                                                                  memory_order_relaxed) };
+}
+
+static const dp_source_ops file_ops = { file_fit,   file_submit, file_promote, file_cancel,
+                                        file_close, file_parts,  file_count };
 
 static dp_status open_file(file_source *fs, file *file, const char *path, dp_error *err)
 {
@@ -333,10 +353,13 @@ static dp_status open_files(file_source *fs, const dp_source_file_config *config
     dp_status st = DP_OK;
 
     fs->files = dp_alloc_zero(fs->file_max, sizeof(file));
-    if (!fs->files)
+    fs->parts = dp_alloc(config->file_count, sizeof *fs->parts);
+    if (!fs->files || !fs->parts)
         return dp_fail(err, DP_E_NOMEM, "no memory for a table of %u files", fs->file_max);
-    for (uint32_t i = 0; i < config->file_count && !st; i++)
+    for (uint32_t i = 0; i < config->file_count && !st; i++) {
         st = open_file(fs, &fs->files[i], config->paths[i], err);
+        fs->parts[i] = (dp_source_part){ fs->files[i].path, fs->files[i].file.size };
+    }
     return st;
 }
 
@@ -345,9 +368,11 @@ dp_status dp_source_file_add(dp_source *s, const char *path, uint32_t *index, dp
     file_source *fs = source_of(s);
 
     DP_CHECK(s->ops == &file_ops);
-    for (*index = 0; *index < fs->file_max; ++*index)
-        if (!fs->files[*index].path)
-            return open_file(fs, &fs->files[*index], path, err);
+    for (uint32_t i = 0; i < fs->file_max; i++)
+        if (!fs->files[i].path) {
+            *index = fs->file_first + i;
+            return open_file(fs, &fs->files[i], path, err);
+        }
     return dp_fail(err, DP_E_LIMIT, "%s: more than %d files were added to a model", path,
                    DP_SOURCE_FILES_MORE);
 }
@@ -355,7 +380,7 @@ dp_status dp_source_file_add(dp_source *s, const char *path, uint32_t *index, dp
 void dp_source_file_remove(dp_source *s, uint32_t index)
 {
     DP_CHECK(s->ops == &file_ops);
-    close_file(&source_of(s)->files[index]);
+    close_file(file_at(source_of(s), index));
 }
 
 static dp_status open_requests(file_source *fs, dp_error *err)
@@ -384,6 +409,8 @@ dp_status dp_source_file_open(dp_source **out, const dp_source_file_config *conf
     fs->base.ops = &file_ops;
     fs->base.name = fs->name;
     fs->mode = config->mode;
+    fs->part_count = config->file_count;
+    fs->file_first = config->file_first;
     fs->file_max = config->file_count + DP_SOURCE_FILES_MORE;
     fs->depth = config->depth;
     fs->request_max = DP_MAX(dp_align_down(config->request_max, DP_FILE_SECTOR), DP_FILE_SECTOR);

@@ -22,6 +22,7 @@ typedef struct dp_source_file_config {
     dp_aio_engine engine;
     uint32_t depth;       /* reads with the system at a time */
     uint64_t request_max; /* longer ranges are split into requests of this size */
+    uint32_t file_first;  /* index of the first: those below are another source's (source_join.h) */
 } dp_source_file_config;
 
 #define DP_SOURCE_FILES_MORE 64 /* added while it runs: adapters of one engine */

@@ -215,6 +215,35 @@ static void test_fit(void **unused)
     }
 }
 
+/* The model's files by index, and what was read of them. */
+static void test_parts_and_counts(void **unused)
+{
+    const dp_source_part *parts;
+    dp_source_counts counts;
+    uint32_t count;
+    dp_source *s;
+    gate gate;
+    item item;
+    dp_error err;
+
+    CHECK_OK(open_source(&s, DP_IO_AUTO, DP_AIO_THREADS, 2, &err), err);
+    parts = s->ops->parts(s, &count);
+    CHECK(count == 1 && !strcmp(parts[0].name, path) && parts[0].size == FILE_BYTES, "%u", count);
+    gate_init(&gate);
+    item_submit(&item, &gate, s, 777, 300000);
+    gate_wait(&gate, 1);
+    s->ops->count(s, &counts);
+    CHECK(counts.disk_bytes == 300000 && counts.swarm_bytes == 0, "%d", (int)counts.disk_bytes);
+    item_free(&item);
+    item_submit(&item, &gate, s, FILE_BYTES - 200000, 200001); /* fails: not counted */
+    gate_wait(&gate, 2);
+    s->ops->count(s, &counts);
+    CHECK(counts.disk_bytes == 300000, "%d", (int)counts.disk_bytes);
+    item_free(&item);
+    s->ops->close(s);
+    gate_deinit(&gate);
+}
+
 static void test_file_ends_early(void **unused)
 {
     for (size_t way = 0; way < DP_ARRAY_LEN(ways); way++) {
@@ -421,6 +450,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_data),
         cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_parts_and_counts),
         cmocka_unit_test(test_file_ends_early),
         cmocka_unit_test(test_read_fails),
         cmocka_unit_test(test_short_reads),
