@@ -1,4 +1,4 @@
-/* Adapters of an engine. Each is a file more in the source, pages more in the tier, and a
+/* Adapters of an engine. Each is a file more in the engine's, pages more in the tier, and a
  * share of the budget: what it takes is taken from the weights' part, and pages that
  * stayed may have to pass through (resize.h). */
 #include "doppler/adapter.h"
@@ -93,7 +93,7 @@ static dp_status take_pages(dp_adapter *a, const char *path, dp_error *err)
 {
     dp_engine *e = a->engine;
     dp_mem_stats before, after;
-    dp_status st = dp_source_file_add(e->source, path, &a->file_index, err);
+    dp_status st = dp_source_file_add(e->files, path, &a->file_index, err);
 
     if (st)
         return st;
@@ -114,7 +114,7 @@ static void close_all(dp_adapter *a)
         return;
     dp_lora_close(a->lora);
     if (a->has_file)
-        dp_source_file_remove(a->engine->source, a->file_index);
+        dp_source_file_remove(a->engine->files, a->file_index);
     dp_free(a);
 }
 

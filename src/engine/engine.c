@@ -7,7 +7,10 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "base/sysmem.h"
+#include "doppler/source.h"
+#include "engine/origin.h"
 #include "engine/vocab.h"
+#include "tier/source_join.h"
 
 #define IO_DEPTH_DEFAULT   16
 #define IO_REQUEST_DEFAULT DP_MIB
@@ -39,30 +42,42 @@ static void choose_io(dp_io_choice *io, const dp_options *options)
         io->request_bytes = advice.is_there ? advice.request_bytes : IO_REQUEST_DEFAULT;
 }
 
-/* The file's parts as a source, per the options. */
-static dp_status open_source(dp_source **out, const dp_gguf *gguf, const dp_io_choice *io,
-                             dp_error *err)
+/* The engine's files, per the options: the model's and those of adapters; of a model from
+ * elsewhere adapters only, numbered behind its parts. */
+static dp_status open_files(dp_engine *e, const dp_gguf *gguf, bool has_model, dp_error *err)
 {
     uint32_t count = dp_gguf_part_count(gguf);
     const char **paths = dp_alloc(count, sizeof *paths);
     dp_source_file_config config = {
         .paths = paths,
-        .file_count = count,
-        .mode = io->mode,
-        .engine = io->engine,
-        .depth = io->depth,
-        .request_max = io->request_bytes,
+        .file_count = has_model ? count : 0,
+        .file_first = has_model ? 0 : count,
+        .mode = e->io.mode,
+        .engine = e->io.engine,
+        .depth = e->io.depth,
+        .request_max = e->io.request_bytes,
     };
     dp_status st;
 
-    *out = NULL;
     if (!paths)
         return dp_fail(err, DP_E_NOMEM, "source: %u paths", count);
     for (uint32_t i = 0; i < count; i++)
         paths[i] = dp_gguf_part_path(gguf, i);
-    st = dp_source_file_open(out, &config, err);
+    st = dp_source_file_open(&e->files, &config, err);
     dp_free(paths);
     return st;
+}
+
+static dp_status open_source(dp_engine *e, const dp_gguf *gguf, dp_source *foreign, dp_error *err)
+{
+    dp_status st = open_files(e, gguf, !foreign, err);
+
+    if (st)
+        return st;
+    if (foreign)
+        return dp_source_join_open(&e->source, foreign, e->files, dp_gguf_part_count(gguf), err);
+    e->source = e->files;
+    return DP_OK;
 }
 
 /* Tells models apart whose heat is kept: by the names, places and sizes of their tensors. */
@@ -73,7 +88,7 @@ static uint64_t identity_of(const dp_gguf *gguf)
 
     for (size_t i = 0; i < dp_gguf_tensor_count(gguf); i++) {
         const dp_tensor *t = dp_gguf_tensor(gguf, i);
-        const uint64_t numbers[] = { t->offset, t->size, t->file_index };
+        const uint64_t numbers[] = { t->offset, t->size, dp_gguf_part_number(gguf, t->file_index) };
         crc = dp_crc32(crc, t->name.bytes, t->name.size);
         crc = dp_crc32(crc, numbers, sizeof numbers);
         bytes += t->size;
@@ -81,8 +96,8 @@ static uint64_t identity_of(const dp_gguf *gguf)
     return (uint64_t)crc << 32 | (uint32_t)(bytes ^ bytes >> 32);
 }
 
-dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_options *options,
-                                dp_error *err)
+dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, dp_source *foreign,
+                                const dp_options *options, dp_error *err)
 {
     dp_tier_config tier = { .policy = &dp_policy_next, .clock = &dp_clock_real };
     dp_status st = dp_model_open(&e->model, gguf, err);
@@ -97,7 +112,7 @@ dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_opti
         return dp_fail(err, st, "%s", e->vocab_problem.text);
     /* Logits and token ids need no vocabulary: text functions say what is wrong with it. */
     choose_io(&e->io, options);
-    st = open_source(&e->source, gguf, &e->io, err);
+    st = open_source(e, gguf, foreign, err);
     if (st)
         return st;
     tier.source = e->source;
@@ -116,7 +131,7 @@ dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_opti
 }
 
 /* *bytes: what is live of it all, once the description of the file is gone. */
-static dp_status open_model(dp_engine *e, const char *path, const dp_options *options,
+static dp_status open_model(dp_engine *e, const dp_origin *origin, const dp_options *options,
                             uint64_t *bytes, dp_error *err)
 {
     dp_mem_stats before, after;
@@ -124,10 +139,10 @@ static dp_status open_model(dp_engine *e, const char *path, const dp_options *op
     dp_status st;
 
     dp_mem_stats_read(&before);
-    st = dp_gguf_open(&gguf, path, err);
+    st = dp_origin_describe(&gguf, origin, err);
     if (st)
         return st;
-    st = dp_engine_open_tables(e, gguf, options, err);
+    st = dp_engine_open_tables(e, gguf, origin->source, options, err);
     dp_gguf_close(gguf);
     dp_mem_stats_read(&after);
     *bytes = after.heap_bytes - before.heap_bytes;
@@ -208,8 +223,8 @@ dp_engine *dp_engine_new(void)
     return e;
 }
 
-dp_status dp_engine_open(dp_engine **out, const char *path, const dp_options *options,
-                         dp_progress progress, void *user, dp_error *err)
+static dp_status open_engine(dp_engine **out, const dp_origin *origin, const dp_options *options,
+                             dp_progress progress, void *user, dp_error *err)
 {
     dp_engine *e = dp_engine_new();
     uint64_t tables_bytes;
@@ -218,7 +233,7 @@ dp_status dp_engine_open(dp_engine **out, const char *path, const dp_options *op
     *out = NULL;
     if (!e)
         return dp_fail(err, DP_E_NOMEM, "engine: no memory");
-    st = open_model(e, path, options, &tables_bytes, err);
+    st = open_model(e, origin, options, &tables_bytes, err);
     if (st)
         goto done;
     st = dp_plan_make(&e->plan, e->model, e->tier, tables_bytes, options, err);
@@ -245,6 +260,18 @@ done:
     return st;
 }
 
+dp_status dp_engine_open(dp_engine **out, const char *path, const dp_options *options,
+                         dp_progress progress, void *user, dp_error *err)
+{
+    return open_engine(out, &(dp_origin){ .path = path }, options, progress, user, err);
+}
+
+dp_status dp_engine_open_source(dp_engine **out, dp_source *source, const dp_options *options,
+                                dp_progress progress, void *user, dp_error *err)
+{
+    return open_engine(out, &(dp_origin){ .source = source }, options, progress, user, err);
+}
+
 void dp_engine_close(dp_engine *engine)
 {
     if (!engine)
@@ -258,8 +285,10 @@ void dp_engine_close(dp_engine *engine)
         engine->device->ops->close(engine->device);
     dp_watch_close(engine->watch);
     dp_tier_close(engine->tier);
-    if (engine->source)
-        engine->source->ops->close(engine->source);
+    if (engine->source && engine->source != engine->files)
+        engine->source->ops->close(engine->source); /* not what it joins */
+    if (engine->files)
+        engine->files->ops->close(engine->files);
     dp_vocab_close(engine->vocab);
     dp_model_close(engine->model);
     dp_budget_deinit(&engine->budget);
@@ -327,6 +356,18 @@ static void copy_tier_stats(dp_stats *out, const dp_tier_stats *tier)
     strcpy(out->cache_state, tier->expert_misses + tier->always_misses ? "cold" : "warm");
 }
 
+/* Where a source can't tell, all of it is from disk. */
+static void copy_source_counts(dp_stats *out, dp_source *source)
+{
+    dp_source_counts counts;
+
+    if (!source->ops->count)
+        return;
+    source->ops->count(source, &counts);
+    out->disk_read_bytes = counts.disk_bytes;
+    out->swarm_read_bytes = counts.swarm_bytes;
+}
+
 void dp_engine_stats(dp_engine *engine, dp_stats *out)
 {
     const dp_plan *p = &engine->plan;
@@ -343,6 +384,7 @@ void dp_engine_stats(dp_engine *engine, dp_stats *out)
     dp_mutex_unlock(&engine->resize.pins_lock);
     dp_tier_stats_read(engine->tier, &tier);
     copy_tier_stats(out, &tier);
+    copy_source_counts(out, engine->source);
     out->model_bytes = engine->model_bytes;
     out->reserve_bytes = p->reserve_bytes;
     out->peak_bytes = dp_sysmem_peak_bytes();

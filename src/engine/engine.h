@@ -41,7 +41,8 @@ struct dp_engine {
     dp_vocab *vocab;        /* NULL: none that can be used */
     dp_error vocab_problem; /* why not */
     dp_io_choice io;
-    dp_source *source;
+    dp_source *files;  /* the model's, unless it is from elsewhere, and adapters' */
+    dp_source *source; /* what the tier reads: `files`, or elsewhere joined with them */
     dp_tier *tier;
     dp_watch *watch;
     dp_device *device;
@@ -94,8 +95,9 @@ void dp_session_drop_guesses(dp_session *session);
 /* An engine of nothing, NULL when memory is short; dp_engine_close. */
 dp_engine *dp_engine_new(void);
 /* Description, vocabulary, source and page table: everything but memory for
- * weights, buffers, keys and values. `gguf` is borrowed for the call. */
-dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, const dp_options *options,
-                                dp_error *err);
+ * weights, buffers, keys and values. `gguf` is borrowed for the call; foreign: where the
+ * model is, until the engine is closed, or NULL for the files that gguf names. */
+dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, dp_source *foreign,
+                                const dp_options *options, dp_error *err);
 
 #endif

@@ -6,7 +6,9 @@
 
 #include "base/mem.h"
 #include "base/status.h"
+#include "doppler/source.h"
 #include "engine/inspect_impl.h"
+#include "engine/origin.h"
 #include "engine/vocab.h"
 
 static char *key_text(const dp_gguf *gguf, const char *key)
@@ -18,17 +20,20 @@ static char *key_text(const dp_gguf *gguf, const char *key)
     return dp_strndup(value.bytes, value.size);
 }
 
-dp_status dp_inspect_open(dp_inspect **out, const char *path, dp_error *err)
+static dp_status open_inspect(dp_inspect **out, const dp_origin *origin, dp_error *err)
 {
     dp_inspect *in = dp_alloc_zero(1, sizeof *in);
+    const char *path;
     dp_status st;
 
     *out = NULL;
     if (!in)
         return dp_fail(err, DP_E_NOMEM, "inspect: no memory");
-    st = dp_gguf_open(&in->gguf, path, err);
+    in->source = origin->source;
+    st = dp_origin_describe(&in->gguf, origin, err);
     if (st)
         goto done;
+    path = origin->path ? origin->path : dp_gguf_part_path(in->gguf, 0);
     in->path = dp_strndup(path, strlen(path));
     in->architecture = key_text(in->gguf, "general.architecture");
     in->name = key_text(in->gguf, "general.name");
@@ -53,6 +58,16 @@ dp_status dp_inspect_open(dp_inspect **out, const char *path, dp_error *err)
 done:
     dp_inspect_close(in);
     return st;
+}
+
+dp_status dp_inspect_open(dp_inspect **out, const char *path, dp_error *err)
+{
+    return open_inspect(out, &(dp_origin){ .path = path }, err);
+}
+
+dp_status dp_inspect_open_source(dp_inspect **out, dp_source *source, dp_error *err)
+{
+    return open_inspect(out, &(dp_origin){ .source = source }, err);
 }
 
 void dp_inspect_close(dp_inspect *inspect)
@@ -262,7 +277,7 @@ dp_status dp_inspect_plan(const dp_inspect *inspect, const dp_options *options, 
     if (!e)
         return dp_fail(err, DP_E_NOMEM, "inspect: no memory");
     dp_mem_stats_read(&before);
-    st = dp_engine_open_tables(e, inspect->gguf, options, err);
+    st = dp_engine_open_tables(e, inspect->gguf, inspect->source, options, err);
     if (st)
         goto done;
     dp_mem_stats_read(&after);

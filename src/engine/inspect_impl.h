@@ -7,6 +7,7 @@
 
 struct dp_inspect {
     dp_gguf *gguf;
+    dp_source *source; /* borrowed; NULL: files */
     dp_model *model; /* NULL: doppler cannot run it, `unsupported` says why */
     dp_error unsupported;
     char *path, *architecture, *name;

@@ -4,6 +4,8 @@
 
 #include "base/mem.h"
 #include "base/status.h"
+#include "doppler/source.h"
+#include "engine/origin.h"
 
 #define TEXT_BYTES_MAX ((size_t)1 << 30) /* a rendered conversation */
 
@@ -159,10 +161,10 @@ done:
     return st;
 }
 
-dp_status dp_vocab_open(dp_vocab **out, const char *path, dp_error *err)
+static dp_status open_vocab(dp_vocab **out, const dp_origin *origin, dp_error *err)
 {
     dp_gguf *gguf;
-    dp_status st = dp_gguf_open(&gguf, path, err);
+    dp_status st = dp_origin_describe(&gguf, origin, err);
 
     *out = NULL;
     if (st)
@@ -170,6 +172,16 @@ dp_status dp_vocab_open(dp_vocab **out, const char *path, dp_error *err)
     st = dp_vocab_from_gguf(out, gguf, err);
     dp_gguf_close(gguf);
     return st;
+}
+
+dp_status dp_vocab_open(dp_vocab **out, const char *path, dp_error *err)
+{
+    return open_vocab(out, &(dp_origin){ .path = path }, err);
+}
+
+dp_status dp_vocab_open_source(dp_vocab **out, dp_source *source, dp_error *err)
+{
+    return open_vocab(out, &(dp_origin){ .source = source }, err);
 }
 
 void dp_vocab_close(dp_vocab *vocab)
