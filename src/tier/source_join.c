@@ -2,7 +2,7 @@
 
 #include "base/mem.h"
 #include "base/status.h"
-#include "tier/list.h"
+#include "base/list.h"
 
 typedef struct joined {
     dp_source base;
