@@ -57,8 +57,9 @@ build-tsan/build.ninja:
 	meson setup build-tsan --buildtype=debugoptimized -Db_sanitize=thread
 
 build-fuzz/build.ninja:
-	CC=clang meson setup build-fuzz --buildtype=debugoptimized -Db_sanitize=address,undefined \
-	    -Db_lundef=false -Ddefault_library=static -Dfuzz=true -Dc_args=-fsanitize=fuzzer-no-link
+	CC=clang CXX=clang++ meson setup build-fuzz --buildtype=debugoptimized -Db_sanitize=address,undefined \
+	    -Db_lundef=false -Ddefault_library=static -Dfuzz=true -Dc_args=-fsanitize=fuzzer-no-link \
+	    -Dcpp_args=-fsanitize=fuzzer-no-link
 
 demo: all
 	$(BUILD)/doppler run $(MODEL) -p "Once upon a time" --echo -n 200 --ram 8MiB \

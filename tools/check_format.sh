@@ -9,7 +9,7 @@ if ! command -v clang-format >/dev/null; then
     echo "SKIP format: clang-format is not installed (scripts/setup --dev)"
     exit 0
 fi
-mapfile -d '' files < <(git ls-files -z -co --exclude-standard -- '*.c' '*.h' ':!:*unicode_data.c')
+mapfile -d '' files < <(git ls-files -z -co --exclude-standard -- '*.c' '*.h' '*.cpp' ':!:*unicode_data.c')
 if [ "${1:-}" = --fix ]; then
     clang-format -i "${files[@]}"
     exit 0
