@@ -27,8 +27,8 @@ static void test_learns_what_follows(void **unused)
     for (uint32_t t = 0; t < 4000; t++)
         dp_forecast_demand(f, 1, &(uint32_t){ t % 4 }, 1);
     /* 3 was last */
-    /* 1 / (0.6 * (1/2 + 1/32 + ...) + 0.4 * 1/4), when all is learned */
-    CHECK(dp_forecast_steps(f, 1, 0) < 2.5f, "%g", (double)dp_forecast_steps(f, 1, 0));
+    /* 1 / (0.2 * (1 + 0.8^4 + ...)) = 2.95, when all is learned */
+    CHECK(dp_forecast_steps(f, 1, 0) < 3.2f, "%g", (double)dp_forecast_steps(f, 1, 0));
     CHECK(dp_forecast_steps(f, 1, 0) < dp_forecast_steps(f, 1, 1), "0 before 1");
     CHECK(dp_forecast_steps(f, 1, 1) < dp_forecast_steps(f, 1, 2), "1 before 2");
     CHECK(dp_forecast_steps(f, 1, 2) < dp_forecast_steps(f, 1, 3), "2 before 3");
@@ -107,7 +107,7 @@ static void test_memory_is_short(void **unused)
         failures += dp_fault_disarm(DP_FAULT_MEM);
         CHECK((st == DP_OK) == (f != NULL), "allocation %d", (int)n);
     }
-    CHECK(st == DP_OK && failures == 9, "%d failed", (int)failures);
+    CHECK(st == DP_OK && failures == 11, "%d failed", (int)failures);
     dp_forecast_close(f);
     dp_mem_stats_read(&after);
     CHECK(before.heap_blocks == after.heap_blocks, "nothing leaked");

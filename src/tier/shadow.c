@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "tier/forecast.h"
 
 #define AVERAGE_SHARE  0.3 /* of the newest burst in the average */
 #define LEAD_BURSTS    2   /* in a row, before another policy is taken */
@@ -40,7 +41,7 @@ struct dp_shadow {
 static uint64_t layer_cost(uint32_t experts)
 {
     return (uint64_t)experts * (DP_POLICY_COUNT * (48 + sizeof(void *)) + sizeof(dp_page_heat) +
-                                sizeof(float) * (4 + experts));
+                                sizeof(float) * (4 + DP_FORECAST_SKETCH + experts));
 }
 
 /* Every n-th layer that has experts, as many as memory for shadows allows. 0: none. */
