@@ -20,6 +20,11 @@ int64_t dp_clock_wall_s(void)
     return (int64_t)now + local.tm_gmtoff;
 }
 
+int64_t dp_clock_unix_s(void)
+{
+    return (int64_t)time(NULL);
+}
+
 static uint64_t virtual_now_ns(const dp_clock *clock)
 {
     return clock->virtual_ns;

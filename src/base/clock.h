@@ -11,6 +11,8 @@ typedef struct dp_clock {
 
 /* What a clock on the wall shows here and now, as seconds since 1970 would be in UTC. */
 int64_t dp_clock_wall_s(void);
+/* Seconds since 1970 in UTC. */
+int64_t dp_clock_unix_s(void);
 
 extern const dp_clock dp_clock_real;
 void dp_clock_init_virtual(dp_clock *clock);

@@ -17,6 +17,9 @@ typedef enum dp_fault {
     DP_FAULT_AIO_READ,
     DP_FAULT_AIO_SHORT,
     DP_FAULT_THREAD,
+    DP_FAULT_PUNCH,
+    DP_FAULT_SYNC,
+    DP_FAULT_POWER, /* every change of a file or folder, of whatever kind (file_rw.h, folder.h) */
     DP_FAULT_COUNT
 } dp_fault;
 
@@ -32,6 +35,11 @@ static inline bool dp_fault_visit(dp_fault point)
 
 /* Visits first .. first + run - 1 from now (0 is the next) fail. */
 void dp_fault_arm(dp_fault point, uint64_t first, uint64_t run);
+/* How visits of an armed point fail, where the point heeds it: with this errno (0: the point's
+ * own), after `done` bytes were done all the same (a torn write). Until it is disarmed. */
+void dp_fault_set_kind(dp_fault point, int error, uint64_t done);
+int dp_fault_error(dp_fault point, int otherwise);
+uint64_t dp_fault_done(dp_fault point);
 /* Ends it; returns how many visits failed. */
 uint64_t dp_fault_disarm(dp_fault point);
 
