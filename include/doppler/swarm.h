@@ -138,6 +138,28 @@ DP_API dp_status dp_swarm_share(dp_swarm *swarm, const char *path, const char *t
 /* Where the node listens: "ADDRESS:PORT", or "" . For messages and tests. */
 DP_API void dp_swarm_addresses(const dp_swarm *swarm, char torrent[64], char http[64]);
 
+/* A small tracker: tells the peers of a torrent of each other, by HTTP, for groups that have
+ * no other. It holds addresses for two and a half intervals, and no file of any. */
+typedef struct dp_tracker dp_tracker;
+
+typedef struct dp_tracker_config {
+    const char *listen;       /* "ADDRESS:PORT", port 0: any */
+    const char *const *infos; /* [info_count] hex info-hashes, v1 or v2: no others are tracked */
+    size_t info_count;        /* 0: every torrent is */
+    uint32_t interval_s;      /* between a peer's announces; 0: 1800, at most 86400 */
+} dp_tracker_config;
+
+/* Its URL is "http://ADDRESS:PORT/announce". DP_E_INVALID, DP_E_IO, DP_E_LIMIT, DP_E_NOMEM. */
+DP_API dp_status dp_tracker_open(dp_tracker **out, const dp_tracker_config *config, dp_error *err);
+DP_API void dp_tracker_close(dp_tracker *tracker);
+DP_API uint16_t dp_tracker_port(const dp_tracker *tracker);
+
+typedef struct dp_tracker_stats {
+    uint64_t announces, refused; /* refused: made no sense */
+    uint32_t torrents, peers;    /* now */
+} dp_tracker_stats;
+DP_API void dp_tracker_stats_read(dp_tracker *tracker, dp_tracker_stats *out);
+
 #ifdef __cplusplus
 }
 #endif

@@ -3,35 +3,7 @@
 #include <string.h>
 #include <strings.h>
 #include "base/str.h"
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
-/* The next byte of a target at *at, decoded. False: ill-formed. */
-static bool next_byte(const char **at, char *out)
-{
-    int high, low;
-
-    if (**at != '%') {
-        *out = *(*at)++;
-        return true;
-    }
-    high = hex_digit((*at)[1]);
-    low = high < 0 ? -1 : hex_digit((*at)[2]);
-    if (low < 0 || high + low == 0) /* a NUL would end the name early */
-        return false;
-    *out = (char)(high * 16 + low);
-    *at += 3;
-    return true;
-}
+#include "swarm/percent.h"
 
 /* Bytes of the target up to `end` (or the end of the path) into out[max + 1]; too long
  * ones are counted, not kept. */
@@ -42,7 +14,7 @@ static dp_status take_until(const char **at, char end, char *out, size_t max)
     while (**at && **at != '?' && **at != '#' && **at != end) {
         char c;
 
-        if (!next_byte(at, &c))
+        if (!dp_percent_next(at, &c) || !c) /* a NUL would end the name early */
             return DP_E_INVALID;
         if (size < max)
             out[size] = c;

@@ -19,8 +19,7 @@
 #include "store/store.h"
 #include "swarm/layout.h"
 
-#define DP_RANGE_PATH_MAX   4096 /* of a file in its torrent, decoded */
-#define DP_RANGE_HEADER_MAX 8192 /* bytes of a request's line and header together */
+#define DP_RANGE_PATH_MAX 4096 /* of a file in its torrent, decoded */
 
 /* "/KEY/PATH?ignored", percent-decoded; '+' stands for itself. */
 typedef struct dp_range_path {
