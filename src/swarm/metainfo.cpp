@@ -438,7 +438,7 @@ bool parse_topic(dp_magnet *out, std::string urn)
     static const char v1[] = "urn:btih:", v2[] = "urn:btmh:1220";
 
     for (size_t at = urn.find('%'); at != std::string::npos; at = urn.find('%', at + 1)) {
-        std::uint8_t byte;
+        std::uint8_t byte = 0;
 
         if (at + 3 > urn.size() || !parse_hex(lt::string_view(urn).substr(at + 1, 2), &byte))
             return false;
