@@ -457,6 +457,11 @@ def test_explain(cli, check):
     disk = got["tiers"][0]
     check(disk["loads"] > 0 and disk["page_ms_p50"] <= disk["page_ms_p90"] <= disk["page_ms_p99"]
           <= disk["page_ms_max"], f"{disk}")
+    alone = cli.run("explain", *run[1:], "--ram", "4MiB", "-q")
+    check(alone.code == 0 and alone.err == "" and alone.out.startswith("policy: ") and
+          "regret" in alone.out and "little" not in alone.out, f"{alone}")
+    alone = json.loads(cli.run("explain", *run[1:], "-n3", "--ram", "4MiB", "--json").out)
+    check(alone["new_tokens"] == 3 and alone["explain"]["is_contended"], f"{alone}")
     whole = json.loads(cli.run(*run, "-n2", "--ram", "64MiB", "--json", "--explain").out)
     check(not whole["explain"]["is_contended"], f"{whole}")
 

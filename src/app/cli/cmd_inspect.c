@@ -52,7 +52,8 @@ static int inspect_main(const dp_args *args)
         goto done;
     dp_inspect_model(inspect, &model);
     dp_drives_file_advise(options, args->operands[0]);
-    if (model.is_supported)
+    st = dp_load_heat(options, args, &err);
+    if (!st && model.is_supported)
         st = dp_inspect_plan(inspect, options, &plan, &err);
     if (st)
         goto done;

@@ -7,7 +7,6 @@
 #include "app/cli/json_text.h"
 #include "app/cli/load.h"
 #include "app/cli/output.h"
-#include "app/cli/userdir.h"
 #include "base/status.h"
 #include "base/str.h"
 
@@ -107,7 +106,7 @@ static dp_status write_report(const dp_args *args, const plan *p, dp_buf *out, d
 /* The drive's saved probe and the model's kept heat, where a run would find them. */
 static dp_status find_knowledge(plan *p, const dp_args *args, dp_options *options, dp_error *err)
 {
-    char heat[DP_USERDIR_PATH_MAX], probes[DP_PATH_MAX];
+    char probes[DP_PATH_MAX];
     dp_drive_info drive;
     dp_status st;
 
@@ -117,10 +116,7 @@ static dp_status find_knowledge(plan *p, const dp_args *args, dp_options *option
     dp_drives_file_find(probes);
     p->has_probe = probes[0] && dp_doctor_saved(&p->probe, probes, &drive);
     dp_drives_file_advise(options, args->operands[0]);
-    if (strcmp(dp_args_text(args, "heat"), "auto") != 0)
-        return DP_OK;
-    dp_userdir_find(heat, "XDG_CACHE_HOME", ".cache", "doppler/heat/");
-    return heat[0] ? dp_options_set(options, "heat", heat, err) : DP_OK;
+    return dp_load_heat(options, args, err);
 }
 
 static dp_status make_plan(plan *p, const dp_args *args, dp_options *options, dp_error *err)

@@ -1,4 +1,5 @@
-/* cmd_run.c - doppler run: the model's continuation of a text. */
+/* cmd_run.c - doppler run: the model's continuation of a text; doppler explain: the same for the
+ * report at its end. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,7 @@ typedef struct run {
     size_t stop_count;
     char seed[24];
     bool is_json;
+    bool is_explain; /* doppler explain: the report is the answer, the text is not shown */
     dp_finish finish;
     dp_explain explain;
     bool has_explain;
@@ -51,6 +53,8 @@ static bool show_text(void *user, const char *text, size_t size)
 
     if (r->is_json)
         return dp_buf_append(&r->text, text, size) == DP_OK;
+    if (r->is_explain)
+        return true;
     return dp_output_write(r->output, text, size) && dp_output_flush(r->output);
 }
 
@@ -114,7 +118,8 @@ static dp_status append_prompt(run *r, dp_error *err)
     if (st)
         goto done;
     if (count == 0) {
-        st = dp_fail(err, DP_E_INVALID, "run: the prompt is empty: there is nothing to continue");
+        st = dp_fail(err, DP_E_INVALID, "%s: the prompt is empty: there is nothing to continue",
+                     r->args->command->name);
         goto done;
     }
     st = dp_session_append(r->session, tokens, count, err);
@@ -193,21 +198,25 @@ static dp_status print_json(run *r, const dp_stats *stats, dp_error *err)
     if (!st)
         dp_output_write(r->output, line.bytes, line.size);
     else
-        dp_fail(err, st, "run: no memory for the JSON object");
+        dp_fail(err, st, "%s: no memory for the JSON object", r->args->command->name);
     dp_buf_deinit(&line);
     json_decref(explain);
     json_decref(object);
     return st;
 }
 
-/* For people, behind the line of numbers. */
-static void print_explain(const run *r)
+/* For people, behind the line of numbers; of doppler explain it is the answer. */
+static void print_explain(run *r)
 {
     dp_buf text;
 
     dp_buf_init(&text, SIZE_MAX / 2);
-    if (dp_explain_text(&r->explain, &text) == DP_OK)
-        fputs(text.bytes, stderr);
+    if (dp_explain_text(&r->explain, &text) == DP_OK) {
+        if (r->is_explain)
+            dp_output_write(r->output, text.bytes, text.size);
+        else
+            fputs(text.bytes, stderr);
+    }
     dp_buf_deinit(&text);
 }
 
@@ -218,7 +227,7 @@ static dp_status report(run *r, dp_status status, dp_error *err)
     dp_status st = DP_OK;
 
     dp_engine_stats(r->engine, &stats);
-    if (dp_args_flag(r->args, "explain"))
+    if (r->is_explain || dp_args_flag(r->args, "explain"))
         r->has_explain = dp_engine_explain(r->engine, &r->explain, NULL) == DP_OK;
     if (r->is_json)
         st = print_json(r, &stats, err);
@@ -271,8 +280,8 @@ static dp_status open_all(run *r, dp_error *err)
         return st;
     for (size_t i = 0; i < DP_ARRAY_LEN(chat_options); i++)
         if (dp_args_is_given(r->args, chat_options[i]) && !dp_args_flag(r->args, "chat"))
-            return dp_fail(err, DP_E_INVALID, "run: --%s is for a conversation: add --chat",
-                           chat_options[i]);
+            return dp_fail(err, DP_E_INVALID, "%s: --%s is for a conversation: add --chat",
+                           r->args->command->name, chat_options[i]);
     st = dp_input_read(&r->prompt, &r->prompt_size, r->args, err);
     if (st)
         return st;
@@ -281,7 +290,7 @@ static dp_status open_all(run *r, dp_error *err)
     st = dp_output_open(&r->output, "-", err);
     if (st)
         return st;
-    st = dp_answer_init(&r->answer, r->args, r->is_json ? NULL : r->output, err);
+    st = dp_answer_init(&r->answer, r->args, r->is_json || r->is_explain ? NULL : r->output, err);
     if (st)
         return st;
     st = dp_load_engine(&r->engine, r->args, r->options, err);
@@ -291,9 +300,9 @@ static dp_status open_all(run *r, dp_error *err)
     return st ? st : dp_adapters_open(&r->adapters, r->engine, r->session, err);
 }
 
-static int run_main(const dp_args *args)
+static int run_to_end(const dp_args *args, bool is_explain)
 {
-    run r = { .args = args, .is_json = dp_args_flag(args, "json") };
+    run r = { .args = args, .is_json = dp_args_flag(args, "json"), .is_explain = is_explain };
     dp_error err = { 0 };
     dp_status st;
 
@@ -316,6 +325,16 @@ done:
     dp_answer_deinit(&r.answer);
     dp_free(r.prompt);
     return dp_output_end(r.output, st, &err);
+}
+
+static int run_main(const dp_args *args)
+{
+    return run_to_end(args, false);
+}
+
+static int explain_main(const dp_args *args)
+{
+    return run_to_end(args, true);
 }
 
 static const dp_option options[] = {
@@ -357,4 +376,40 @@ const dp_args_command dp_command_run = {
     .takes_shared = true,
     .takes_sampling = true,
     .run = run_main,
+};
+
+#define EXPLAIN_TOKENS "256" /* enough for two windows of the shadows */
+
+static const dp_option explain_options[] = {
+    DP_COMMAND_PROMPT,
+    DP_COMMAND_FILE,
+    { "max-tokens", "", DP_OPTION_COUNT, "N", 1, 4294967295.0, EXPLAIN_TOKENS, NULL,
+      "write at most N tokens, unseen" },
+    DP_COMMAND_LORA,
+    { "chat", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL,
+      "send the text as a message in the model's conversation format" },
+    DP_COMMAND_SYSTEM,
+    DP_COMMAND_THINKING,
+    DP_COMMAND_CHAT_SETUP,
+    { "ignore-eos", "", DP_OPTION_FLAG, "", 0, 0, "off", NULL, "go on where the model would end" },
+    DP_COMMAND_JSON,
+    DP_COMMAND_QUIET,
+    DP_COMMAND_LOG,
+};
+
+const dp_args_command dp_command_explain = {
+    .name = "explain",
+    .operands = "MODEL [-]",
+    .operand_min = 1,
+    .operand_max = 2,
+    .summary = "Runs a model on a text and says why experts hit as often as they did",
+    .details = "As doppler run --explain, but the report is the answer and the text is not "
+               "shown: hits of every policy, the curve of hits over memory, what the best "
+               "possible choice would have hit more (regret), what was read in vain, latencies "
+               "of pages. --json has the text as well.",
+    .options = explain_options,
+    .option_count = DP_ARRAY_LEN(explain_options),
+    .takes_shared = true,
+    .takes_sampling = true,
+    .run = explain_main,
 };

@@ -10,12 +10,11 @@
 #include "base/status.h"
 #include "doppler/convert.h"
 
-/* Commands that write text keep heat for the next run, unless told where or not to. */
-static dp_status find_heat(dp_options *options, const dp_args *args, dp_error *err)
+dp_status dp_load_heat(dp_options *options, const dp_args *args, dp_error *err)
 {
     char folder[DP_USERDIR_PATH_MAX];
 
-    if (!args->command->takes_sampling || strcmp(dp_args_text(args, "heat"), "auto") != 0)
+    if (strcmp(dp_args_text(args, "heat"), "auto") != 0)
         return DP_OK;
     dp_userdir_find(folder, "XDG_CACHE_HOME", ".cache", "doppler/heat/");
     return folder[0] ? dp_options_set(options, "heat", folder, err) : DP_OK;
@@ -32,8 +31,8 @@ dp_status dp_load_options(dp_options **out, const dp_args *args, dp_error *err)
     for (size_t i = 0; i < args->value_count && !st; i++)
         if (args->values[i].is_shared)
             st = dp_options_set(options, args->values[i].option->name, args->values[i].text, err);
-    if (!st)
-        st = find_heat(options, args, err);
+    if (!st && args->command->takes_sampling)
+        st = dp_load_heat(options, args, err);
     if (st) {
         dp_options_close(options);
         return st;

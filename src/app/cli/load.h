@@ -9,6 +9,10 @@
  * statuses of dp_options_set. Owned: dp_options_close. */
 dp_status dp_load_options(dp_options **out, const dp_args *args, dp_error *err);
 
+/* Heat is kept in the user's cache folder, unless the command line says where or not to.
+ * Options of commands that write text have it already; those that plan such a run ask for it. */
+dp_status dp_load_heat(dp_options *options, const dp_args *args, dp_error *err);
+
 /* Refuses a directory that has to be converted first (DP_E_UNSUPPORTED), in words
  * that say how. For every path of a model that a person gave. */
 dp_status dp_load_check_path(const char *path, dp_error *err);

@@ -9,11 +9,10 @@
 #include "doppler/doppler.h"
 
 static const dp_args_command *const commands[] = {
-    &dp_command_run,      &dp_command_chat,     &dp_command_inspect,
-    &dp_command_render,   &dp_command_tokenize, &dp_command_perplexity,
-    &dp_command_logits,   &dp_command_replay,   &dp_command_convert,
-    &dp_command_quantize, &dp_command_doctor,   &dp_command_plan,
-    &dp_command_help,     &dp_command_version,  NULL,
+    &dp_command_run,      &dp_command_chat,       &dp_command_inspect,  &dp_command_render,
+    &dp_command_tokenize, &dp_command_perplexity, &dp_command_logits,   &dp_command_explain,
+    &dp_command_replay,   &dp_command_convert,    &dp_command_quantize, &dp_command_doctor,
+    &dp_command_plan,     &dp_command_help,       &dp_command_version,  NULL,
 };
 
 /* Letters of other names are ignored by commands that do not take them. */
