@@ -27,10 +27,11 @@
  *          right bytes tell the liar.
  *
  * Invariants
- *   (1) A want is in at most one ask that is live and not a hedge, and in at most
- *       DP_PICKER_LIVE_MAX live asks.
+ *   (1) What one live ask has is asked of a second endpoint only as a hedge, and of no third.
+ *       (An ask that was silent and goes on is live again.)
  *   (2) Asks of one endpoint <= asks_per_endpoint, of all <= asks_max, stalled ones included.
- *   (3) Nothing is asked of an endpoint that lacks the piece, is banned, or backs off.
+ *   (3) Nothing is asked of an endpoint that lacks the piece, is banned, or backs off. (Demand
+ *       that has no other source waits for 2 s at most, or as long as the server said.)
  *   (4) filled moves forward only. It begins anew when a piece was bad, when its single source
  *       fails, and when one endpoint more than DP_PICKER_PARTS_MAX would add to it.
  *
@@ -43,7 +44,6 @@
 
 #define DP_PICKER_ENDPOINTS_MAX 4096
 #define DP_PICKER_ASKS_MAX      256
-#define DP_PICKER_LIVE_MAX      2 /* live asks of one piece: the first and a hedge */
 #define DP_PICKER_PARTS_MAX     4 /* endpoints that one piece may come from */
 
 #define DP_PICKER_STALL_NS_MIN   ((uint64_t)150000000)  /* or 3 latencies */
@@ -52,6 +52,7 @@
 #define DP_PICKER_SILENT_NS      ((uint64_t)5000000000) /* then a silent ask is dropped */
 #define DP_PICKER_BACKOFF_NS     ((uint64_t)500000000)
 #define DP_PICKER_BACKOFF_NS_MAX ((uint64_t)60000000000)
+#define DP_PICKER_PATIENCE_NS    ((uint64_t)2000000000) /* with the only source */
 #define DP_PICKER_BAN_NS         ((uint64_t)600000000000)
 #define DP_PICKER_ASK_MAX        ((uint64_t)64 << 20) /* bytes of an ask of demand */
 #define DP_PICKER_ASK_MAX_LOW    ((uint64_t)4 << 20)  /* of prefetch and fill, one piece at least */
@@ -126,10 +127,10 @@ typedef struct dp_picker_want {
     dp_picker_part suspects[DP_PICKER_PARTS_MAX];
     uint64_t digests[DP_PICKER_PARTS_MAX];
     /* the picker's */
-    uint8_t _live;     /* live asks that have it */
-    bool _is_single;   /* from one endpoint only */
-    bool _is_canceled; /* ends at the next dp_picker_next */
+    bool _is_single;  /* from one endpoint only */
+    bool _is_checked; /* somebody has it */
     bool _was_asked;
+    dp_status _status;                        /* that it ends with */
     struct dp_picker_want *_next, *_previous; /* of its class and state */
     struct dp_picker_want *_same;             /* bucket of the piece */
 } dp_picker_want;
@@ -150,8 +151,10 @@ uint32_t dp_picker_right(dp_picker *p, dp_picker_want *want, const uint64_t *dig
                          uint64_t now_ns);
 uint32_t dp_picker_wrong(dp_picker *p, dp_picker_want *want, const uint64_t *digests,
                          uint64_t now_ns);
-/* Takes any want out, whatever its state (FULL: nobody reads or writes it any more). */
+/* Takes a FULL want out without a verdict. */
 void dp_picker_take_out(dp_picker *p, dp_picker_want *want);
+/* As dp_picker_cancel of every want, none is taken back: for closing. */
+void dp_picker_cancel_all(dp_picker *p);
 
 /* ---- asks ------------------------------------------------------------------------------------ */
 
@@ -165,11 +168,14 @@ typedef struct dp_picker_ask {
     bool is_stalled;
     void *user; /* the executor's */
     /* the picker's */
-    bool _is_used, _is_dropped, _is_warm;
-    uint32_t _slot;                             /* of the endpoint */
-    uint32_t _own_end;                          /* pieces behind it are hedged elsewhere */
-    uint64_t _got;                              /* bytes that arrived */
-    uint64_t _asked_ns, _answered_ns, _last_ns; /* 0: not yet */
+    bool _is_used, _is_dropped, _is_warm, _is_trickle;
+    uint32_t _slot;               /* of the endpoint */
+    uint32_t _own_end;            /* pieces from here on are hedged elsewhere */
+    uint64_t _got;                /* bytes that arrived */
+    uint64_t _answered_ns;        /* 0: not yet */
+    uint64_t _last_ns;            /* of a byte, or when it was asked */
+    uint64_t _span_ns, _span_got; /* where the measured span of its rate begins */
+    double _bytes_s;              /* of the span before; 0: none */
 } dp_picker_ask;
 
 typedef enum dp_picker_act_kind {

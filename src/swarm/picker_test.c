@@ -1,0 +1,386 @@
+#include "swarm/picker.h"
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "base/status.h"
+#include "testing/check.h"
+
+#define MS         ((uint64_t)1000000)
+#define PIECE      ((uint32_t)256 << 10)
+#define PIECES_MAX 512
+#define PEERS_MAX  64
+#define ASKS_MAX   16
+#define PER_PEER   2
+
+/* A world of peers: each gives `rate` bytes/s, shared by its asks, after its latency. */
+typedef struct peer {
+    uint32_t id;
+    double rate;
+    uint64_t latency_ns;
+    uint64_t silent_from, silent_to; /* gives nothing in between */
+    uint64_t cut_ns;                 /* all its answers break then */
+    double lies;                     /* share of pieces in which it lies */
+    uint8_t have[PIECES_MAX / 8];    /* what the picker was told */
+    uint8_t lacks[PIECES_MAX / 8];   /* what it does not have all the same: 404 */
+} peer;
+
+typedef struct flight {
+    dp_picker_ask *ask;
+    uint64_t asked_ns;
+    bool is_answered;
+    double credit; /* bytes that may come */
+} flight;
+
+typedef struct world {
+    dp_layout_file files[2];
+    dp_layout layout;
+    dp_picker *p;
+    peer peers[PEERS_MAX];
+    uint32_t peer_count;
+    dp_picker_want wants[PIECES_MAX];
+    uint32_t ended[PIECES_MAX]; /* times */
+    dp_status status[PIECES_MAX];
+    uint64_t done_ns[PIECES_MAX];
+    bool is_tainted[PIECES_MAX]; /* a liar gave some of it */
+    uint32_t left;
+    flight flights[ASKS_MAX];
+    uint64_t now, arrived, asked_bytes;
+} world;
+
+static bool bit(const uint8_t *bits, uint32_t i)
+{
+    return bits[i / 8] >> (7 - i % 8) & 1;
+}
+
+static void clear(uint8_t *bits, uint32_t i)
+{
+    bits[i / 8] &= (uint8_t) ~(0x80 >> i % 8);
+}
+
+static void world_open(world *w, uint32_t pieces_0, uint32_t pieces_1)
+{
+    dp_picker_config config = { &w->layout, PEERS_MAX, ASKS_MAX, PER_PEER };
+    dp_error err = { 0 };
+
+    memset(w, 0, sizeof *w);
+    w->now = 1000 * MS;
+    w->files[0].pieces = (dp_pieces){ (uint64_t)pieces_0 * PIECE - 1000, PIECE };
+    w->files[1].pieces = (dp_pieces){ (uint64_t)pieces_1 * PIECE - 77777, PIECE };
+    w->files[1].first_piece = pieces_0;
+    w->layout = (dp_layout){ w->files, pieces_1 ? 2 : 1, PIECE, pieces_0 + pieces_1 };
+    CHECK_OK(dp_picker_open(&w->p, &config, &err), err);
+}
+
+static peer *world_peer(world *w, double rate, uint64_t latency_ms)
+{
+    peer *peer = &w->peers[w->peer_count++];
+
+    peer->rate = rate;
+    peer->latency_ns = latency_ms * MS;
+    memset(peer->have, 0xff, sizeof peer->have);
+    return peer;
+}
+
+static void world_join(world *w)
+{
+    for (uint32_t i = 0; i < w->peer_count; i++) {
+        dp_error err = { 0 };
+
+        CHECK_OK(dp_picker_add(w->p, w->peers[i].have, &w->peers[i].id, &err), err);
+    }
+}
+
+static peer *peer_of(world *w, uint32_t id)
+{
+    for (uint32_t i = 0; i < w->peer_count; i++) {
+        if (w->peers[i].id == id)
+            return &w->peers[i];
+    }
+    CHECK(false, "no endpoint %u", id);
+    return NULL;
+}
+
+static void world_want(world *w, uint32_t first, uint32_t count, uint32_t class_, uint64_t wait_ms)
+{
+    for (uint32_t i = first; i < first + count; i++) {
+        CHECK(w->wants[i].state == DP_PICKER_OUT, "piece %u", i);
+        w->wants[i] =
+            (dp_picker_want){ .piece = i, .class_ = class_, .deadline_ns = w->now + wait_ms * MS };
+        CHECK(dp_picker_want_add(w->p, &w->wants[i]), "piece %u", i);
+        CHECK(!dp_picker_want_add(w->p, &(dp_picker_want){ .piece = i }), "piece %u twice", i);
+        w->left++;
+    }
+}
+
+static void world_end(world *w, uint32_t piece, dp_status status)
+{
+    CHECK(w->wants[piece].state == DP_PICKER_OUT, "piece %u", piece);
+    w->ended[piece]++;
+    w->status[piece] = status;
+    w->done_ns[piece] = w->now;
+    w->left--;
+}
+
+static bool lies_about(const peer *peer, uint32_t piece)
+{
+    return peer->lies > 0 && (piece * 2654435761u >> 16) % 100 < (uint32_t)(peer->lies * 100);
+}
+
+/* The executor's part when all bytes of a piece are there: a liar's part has another digest. */
+static void judge(world *w, dp_picker_want *want)
+{
+    uint64_t digests[DP_PICKER_PARTS_MAX] = { 0 };
+    bool is_right = true;
+
+    CHECK(want->part_count > 0 && want->parts[want->part_count - 1].end == want->size, "parts");
+    for (uint32_t i = 0; i < want->part_count; i++) {
+        digests[i] = lies_about(peer_of(w, want->parts[i].endpoint), want->piece) ? i + 1 : 0;
+        is_right = is_right && digests[i] == 0;
+    }
+    if (is_right) {
+        uint64_t right[DP_PICKER_PARTS_MAX] = { 0 };
+
+        dp_picker_right(w->p, want, right, w->now);
+        world_end(w, want->piece, DP_OK);
+    } else {
+        w->is_tainted[want->piece] = true;
+        dp_picker_wrong(w->p, want, digests, w->now);
+    }
+}
+
+static void end_flight(world *w, flight *f, dp_picker_end end)
+{
+    dp_picker_ended(w->p, f->ask, end, 0, w->now);
+    f->ask = NULL;
+}
+
+/* `size` bytes come; right places, in order, nothing twice. */
+static void deliver(world *w, flight *f, size_t size)
+{
+    while (size > 0) {
+        dp_picker_want *want;
+        uint32_t offset;
+        size_t n = dp_picker_arrived(w->p, f->ask, size, w->now, &want, &offset);
+
+        CHECK(n > 0 && n <= size, "%zu of %zu", n, size);
+        if (want) {
+            CHECK(offset + n == want->filled, "%u + %zu, filled %u", offset, n, want->filled);
+            CHECK(want->filled <= want->size, "filled %u", want->filled);
+            if (want->state == DP_PICKER_FULL)
+                judge(w, want);
+        }
+        size -= n;
+        w->arrived += n;
+    }
+    if (f->ask->_got == f->ask->size)
+        end_flight(w, f, DP_PICKER_END_WHOLE);
+}
+
+static void begin_flight(world *w, dp_picker_ask *ask)
+{
+    peer *peer = peer_of(w, ask->endpoint);
+    uint32_t of_peer = 1, all = 1, live;
+    flight *f = NULL;
+
+    for (int i = 0; i < ASKS_MAX; i++) {
+        if (!w->flights[i].ask)
+            f = f ? f : &w->flights[i];
+        else
+            of_peer += w->flights[i].ask->endpoint == ask->endpoint, all++;
+    }
+    CHECK(f && of_peer <= PER_PEER && all <= ASKS_MAX, "%u asks, %u of one", all, of_peer);
+    for (uint32_t i = ask->first_piece; i < ask->first_piece + ask->piece_count; i++) {
+        live = 0;
+        for (int k = 0; k < ASKS_MAX; k++) {
+            const dp_picker_ask *other = w->flights[k].ask;
+
+            live += other && !other->is_stalled && !other->_is_dropped && i >= other->first_piece &&
+                    i < other->first_piece + other->piece_count &&
+                    other->offset + other->_got <=
+                        ask->offset + (uint64_t)(i - ask->first_piece) * PIECE;
+        }
+        CHECK(bit(peer->have, i), "piece %u is not there", i);
+        CHECK(live <= (ask->is_hedge ? 1u : 0u), "piece %u: %u others bring it", i, live);
+    }
+    *f = (flight){ .ask = ask, .asked_ns = w->now };
+    w->asked_bytes += ask->size;
+}
+
+static void act_all(world *w)
+{
+    for (;;) {
+        dp_picker_act act = dp_picker_next(w->p, w->now);
+
+        if (act.kind == DP_PICKER_NOTHING)
+            break;
+        if (act.kind == DP_PICKER_ASK)
+            begin_flight(w, act.ask);
+        else if (act.kind == DP_PICKER_FAIL)
+            world_end(w, act.want->piece, act.status);
+        for (int i = 0; i < ASKS_MAX && act.kind == DP_PICKER_DROP; i++) {
+            if (w->flights[i].ask == act.ask)
+                end_flight(w, &w->flights[i], DP_PICKER_END_DROPPED);
+        }
+    }
+}
+
+static bool misses_one(const peer *peer, const dp_picker_ask *ask)
+{
+    for (uint32_t i = 0; i < ask->piece_count; i++) {
+        if (bit(peer->lacks, ask->first_piece + i))
+            return true;
+    }
+    return false;
+}
+
+static void step_flight(world *w, flight *f, uint32_t of_peer, uint64_t step_ns)
+{
+    peer *peer = peer_of(w, f->ask->endpoint);
+    size_t size;
+
+    if (w->now >= peer->silent_from && w->now < peer->silent_to)
+        return;
+    if (peer->cut_ns && w->now >= peer->cut_ns) {
+        end_flight(w, f, DP_PICKER_END_CUT);
+        return;
+    }
+    if (w->now - f->asked_ns < peer->latency_ns)
+        return;
+    if (!f->is_answered && misses_one(peer, f->ask)) {
+        for (uint32_t i = 0; i < f->ask->piece_count && f->ask->piece_count == 1; i++)
+            clear(peer->have, f->ask->first_piece);
+        end_flight(w, f, DP_PICKER_END_GONE);
+        return;
+    }
+    if (!f->is_answered)
+        dp_picker_answered(w->p, f->ask, peer->latency_ns, w->now);
+    f->is_answered = true;
+    f->credit += peer->rate / of_peer * (double)step_ns * 1e-9;
+    size = (size_t)DP_MIN(f->credit, (double)(f->ask->size - f->ask->_got));
+    f->credit -= (double)size;
+    deliver(w, f, size);
+}
+
+/* Until nothing is left or time is over. */
+static void world_run(world *w, uint64_t ms)
+{
+    uint64_t end = w->now + ms * MS;
+
+    act_all(w);
+    while (w->left > 0 && w->now < end) {
+        w->now += MS;
+        for (int i = 0; i < ASKS_MAX; i++) {
+            uint32_t of_peer = 0;
+
+            for (int k = 0; k < ASKS_MAX && w->flights[i].ask; k++)
+                of_peer +=
+                    w->flights[k].ask && w->flights[k].ask->endpoint == w->flights[i].ask->endpoint;
+            if (w->flights[i].ask)
+                step_flight(w, &w->flights[i], of_peer, MS);
+        }
+        act_all(w);
+    }
+}
+
+static void world_close(world *w)
+{
+    dp_picker_stats stats = dp_picker_stats_read(w->p);
+    dp_mem_stats mem;
+    uint64_t filled = 0;
+
+    for (uint32_t i = 0; i < w->layout.piece_count; i++)
+        filled += w->wants[i].state != DP_PICKER_OUT ? w->wants[i].filled : 0;
+    CHECK(stats.bytes + stats.wasted_bytes == w->arrived, "%llu used, %llu wasted, %llu came",
+          (unsigned long long)stats.bytes, (unsigned long long)stats.wasted_bytes,
+          (unsigned long long)w->arrived);
+    dp_picker_close(w->p);
+    dp_mem_stats_read(&mem);
+    CHECK(mem.heap_blocks == 0, "%llu blocks left", (unsigned long long)mem.heap_blocks);
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+enum { NONE, STALL, STALL_RETURN, CUT, LIE, SLOW, TRICKLE, LACK, LACK_ALL };
+
+/* Three peers of 40 MB/s and 20 ms hold 48 pieces (12.6 MB: 105 ms and 20 ms); something is
+ * wrong with the last one from 40 ms on. */
+static const struct {
+    const char *name;
+    int fault;
+    uint32_t peers;
+    uint64_t warm, ms_max; /* the second of two rounds ends within that */
+    uint64_t wasted_max;   /* pieces */
+    uint32_t bans, stalls_max;
+} rows[] = {
+    { "nothing", NONE, 3, 1, 135, 0, 0, 0 },
+    { "cold", NONE, 3, 0, 145, 0, 0, 0 },
+    { "one peer", NONE, 1, 1, 345, 0, 0, 0 },
+    /* 150 ms of silence, then its third of the bytes from two others, and 20 ms */
+    { "a peer stalls", STALL, 3, 1, 270, 0, 0, 2 },
+    { "a peer stalls and goes on", STALL_RETURN, 3, 1, 290, 17, 0, 2 },
+    { "a peer is cut off", CUT, 3, 1, 190, 0, 0, 0 },
+    { "a peer lies", LIE, 3, 1, 230, 17, 1, 0 },
+    { "a peer is ten times slower than it was", SLOW, 3, 1, 260, 17, 0, 0 },
+    { "a peer trickles", TRICKLE, 3, 1, 290, 17, 0, 2 },
+    { "a peer lacks a piece", LACK, 3, 1, 215, 0, 0, 0 },
+    { "a peer lacks everything", LACK_ALL, 3, 1, 300, 0, 0, 0 },
+};
+
+static void spoil(world *w, int fault)
+{
+    peer *peer = &w->peers[w->peer_count - 1];
+
+    peer->silent_from = fault == STALL || fault == STALL_RETURN ? w->now + 40 * MS : 0;
+    peer->silent_to = fault == STALL ? UINT64_MAX : fault == STALL_RETURN ? w->now + 240 * MS : 0;
+    peer->cut_ns = fault == CUT ? w->now + 40 * MS : 0;
+    peer->lies = fault == LIE ? 1 : 0;
+    if (fault == SLOW)
+        peer->rate /= 10;
+    if (fault == TRICKLE)
+        peer->rate = 20000;
+    for (uint32_t i = 0; i < PIECES_MAX; i++) {
+        if (fault == LACK_ALL || (fault == LACK && i == 90))
+            peer->lacks[i / 8] |= (uint8_t)(0x80 >> i % 8);
+    }
+}
+
+static void test_rows(void **state)
+{
+    for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
+        static world w;
+        dp_picker_stats stats;
+        uint64_t begin;
+
+        world_open(&w, 100, 0);
+        for (uint32_t k = 0; k < rows[i].peers; k++)
+            world_peer(&w, 40e6, 20);
+        world_join(&w);
+        if (rows[i].warm) {
+            world_want(&w, 0, 48, DP_PICKER_DEMAND, 10000);
+            world_run(&w, 10000);
+            CHECK(w.left == 0, "%s", rows[i].name);
+        }
+        spoil(&w, rows[i].fault);
+        begin = w.now;
+        world_want(&w, 48, 48, DP_PICKER_DEMAND, 10000);
+        world_run(&w, 10000);
+        stats = dp_picker_stats_read(w.p);
+        for (uint32_t k = 48; k < 96; k++)
+            CHECK(w.ended[k] == 1 && w.status[k] == DP_OK, "%s: piece %u", rows[i].name, k);
+        CHECK(w.now - begin <= rows[i].ms_max * MS, "%s: %llu ms", rows[i].name,
+              (unsigned long long)((w.now - begin) / MS));
+        CHECK(stats.wasted_bytes <= rows[i].wasted_max * PIECE, "%s: %llu bytes wasted",
+              rows[i].name, (unsigned long long)stats.wasted_bytes);
+        CHECK(stats.bans == rows[i].bans && stats.stalls <= rows[i].stalls_max, "%s", rows[i].name);
+        world_close(&w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
