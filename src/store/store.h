@@ -16,7 +16,12 @@
  *          (DP_PIECE_EXPERT before DP_PIECE_ALWAYS before DP_PIECE_HEADER), then its heat,
  *          touches that fade - never one that is being read. Pieces of other keys that no
  *          process has open leave before pieces of open ones, coldest key first.
- *          A piece that is worth less than all that is here is refused, not exchanged.
+ *          A piece that is worth no more than all that is here is refused, not exchanged: one
+ *          that was never touched is kept only while there is room. So touch what was
+ *          wanted before writing it. Other processes that write into FOLDER are looked at
+ *          before each write; what both have under way at one moment may pass the budget.
+ *          File systems without holes: nothing is kept; with holes but no way to make
+ *          them later: whole keys leave, and when none is left writing stops.
  *
  * Faults   A full disk, one turned read-only, a failing drive: writing stops, `problem`
  *          says why in one sentence (logged once), and reads go on. Power lost or kill -9 at
@@ -24,7 +29,8 @@
  *          written; anything else reads as absent. A piece whose bytes do not hash to
  *          its entry is dropped and counted, and reads as absent (DP_E_NOTFOUND).
  *
- * Threads  All calls on one store and its files from any thread, but open and close.
+ * Threads  All calls on one store and its files from any thread. Files are opened by one thread
+ *          at a time; a file, or the store, is closed when no call on it is under way.
  *          Reads and writes of different pieces run side by side.
  */
 #ifndef DP_STORE_STORE_H
@@ -42,8 +48,8 @@ typedef struct dp_store_config {
     const char *folder;    /* made when it is not there; NULL: a store that keeps nothing */
     uint64_t budget_bytes; /* 0: nothing is kept */
     const dp_clock *clock;
-    /* A piece left (evicted or found bad). On the thread that caused it, no lock held.
-     * May be NULL. */
+    /* A piece is leaving (evicted or found bad): it reads as absent, and cannot be written
+     * again before this returns. On the thread that caused it, no lock held. May be NULL. */
     void (*on_gone)(void *user, dp_store_file *file, uint32_t piece);
     void *user;
 } dp_store_config;
@@ -88,11 +94,14 @@ dp_status dp_store_read_range(dp_store_file *file, uint64_t offset, uint64_t siz
 
 /* Keeps a piece if there is room for one of its worth. `bytes` have been checked by the
  * caller against known hashes; learned ones are computed here. DP_OK also when it was not kept:
- * having no room, or a broken drive, is no error of who fetched a piece. *is_kept may be NULL. */
+ * having no room, or a broken drive, is no error of who fetched a piece. *is_kept may be NULL.
+ * DP_E_CORRUPT: a hash was learned from other bytes than these: what the file came from has
+ * changed under the same tag. DP_E_NOMEM. */
 dp_status dp_store_write(dp_store_file *file, uint32_t piece, const void *bytes, bool *is_kept,
                          dp_error *err);
 
-/* What a piece is for (EXPERT until said otherwise) and that it was wanted once more. */
+/* What a piece is for (EXPERT until said otherwise) and that it was wanted once more; of absent
+ * pieces too. */
 void dp_store_set_class(dp_store_file *file, uint32_t first, uint32_t count, dp_piece_class class_);
 void dp_store_touch(dp_store_file *file, uint32_t first, uint32_t count);
 /* Lets a piece go now; on_gone runs. False: it was not there, is being read, or is whole. */
@@ -121,9 +130,11 @@ typedef struct dp_store_entry {
 
 /* Every file of the folder; the caller frees *out with dp_free. */
 dp_status dp_store_list(const char *folder, dp_store_entry **out, size_t *count, dp_error *err);
-/* Hashes what is there; bad pieces are dropped. entry->present and ->bad say the outcome. */
+/* Hashes what is there; bad pieces are dropped. entry->present and ->bad say the outcome.
+ * DP_E_BUSY: it is open; DP_E_CORRUPT: its map is none; DP_E_IO. */
 dp_status dp_store_verify(const char *folder, dp_store_entry *entry, dp_error *err);
-/* Frees at least `bytes`, coldest first; of one key, or NULL: of all. *freed says how much. */
+/* Frees at least `bytes`, coldest first; of one key, or NULL: of all that are not open. *freed
+ * says how much it was. DP_E_BUSY: that key is open. */
 dp_status dp_store_evict(const char *folder, const char *key, uint64_t bytes, uint64_t *freed,
                          dp_error *err);
 /* Removes a key and all its files. DP_E_BUSY while a process has it open. */

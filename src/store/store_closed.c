@@ -10,7 +10,7 @@
 
 #define THIN_VICTIMS 16384 /* of one pass */
 
-static bool is_map(const char *name)
+bool dp_store_is_map(const char *name)
 {
     size_t size = strlen(name), suffix = strlen(DP_PRESENCE_SUFFIX);
 
@@ -33,7 +33,7 @@ static dp_status survey_key(dp_store_closed *out, const char *folder, const char
         return dp_fail(err, DP_E_NOMEM, "store: no memory for key %s", key);
     st = dp_folder_list(&entries, &count, path, DP_STORE_ENTRIES_MAX, err);
     for (size_t i = 0; i < count; i++) {
-        if (is_map(entries[i].name))
+        if (dp_store_is_map(entries[i].name))
             out->used_unix = DP_MAX(out->used_unix, entries[i].changed_unix);
         if (!skips || !skips(user, key, entries[i].name))
             out->used_bytes += entries[i].used_bytes;
@@ -80,28 +80,23 @@ dp_status dp_store_survey(dp_store_closed **out, size_t *count, uint64_t *other_
 
 /* ---- thinning ---- */
 
-/* A mirror with its map, neither open elsewhere. */
-typedef struct closed_file {
-    char *path, *map_path;
-    dp_file mirror, map;
-    dp_presence_head head;
-    uint32_t present;
+typedef struct offering {
+    dp_store_closed_file *file;
     dp_evict_list *list;
-    bool is_good; /* has a map that says what it is of */
-} closed_file;
+} offering;
 
 static void offer_piece(void *user, uint32_t piece, const dp_presence_record *record)
 {
-    closed_file *f = user;
-    dp_evict_item item = { record->warmth, f, piece, (uint8_t)record->class_ };
+    offering *o = user;
+    dp_evict_item item = { record->warmth, o->file, piece, (uint8_t)record->class_ };
 
     if (record->state != DP_PRESENCE_HERE)
         return;
-    f->present++;
-    dp_evict_offer(f->list, &item);
+    o->file->present++;
+    dp_evict_offer(o->list, &item);
 }
 
-static void close_closed(closed_file *f)
+void dp_store_closed_close(dp_store_closed_file *f)
 {
     dp_file_close(&f->mirror);
     dp_file_close(&f->map);
@@ -109,14 +104,13 @@ static void close_closed(closed_file *f)
     dp_free(f->map_path);
 }
 
-/* DP_E_IO: the drive failed. What is no map, or lacks its mirror, is not good. */
-static dp_status open_closed(closed_file *f, const char *folder, const char *key,
-                             const char *map_name, dp_evict_list *list, dp_error *err)
+dp_status dp_store_closed_open(dp_store_closed_file *f, const char *folder, const char *key,
+                               const char *map_name, dp_error *err)
 {
     char name[DP_STORE_NAME_MAX + 1];
     dp_status st;
 
-    *f = (closed_file){ .mirror = { -1, -1, 0 }, .map = { -1, -1, 0 }, .list = list };
+    *f = (dp_store_closed_file){ .mirror = { -1, -1, 0 }, .map = { -1, -1, 0 } };
     snprintf(name, sizeof name, "%.*s", (int)(strlen(map_name) - strlen(DP_PRESENCE_SUFFIX)),
              map_name);
     f->path = dp_store_path(folder, key, name, "");
@@ -128,19 +122,17 @@ static dp_status open_closed(closed_file *f, const char *folder, const char *key
         st = dp_file_rw_open(&f->map, f->map_path, err);
     if (!st)
         st = dp_presence_head_read(&f->head, &f->map, f->map_path, err);
-    if (!st)
-        st = dp_presence_walk(&f->map, f->map_path, &f->head, offer_piece, f, err);
     f->is_good = !st;
     return st == DP_E_CORRUPT ? DP_OK : st;
 }
 
-static uint64_t used_by(const closed_file *f)
+uint64_t dp_store_closed_used(const dp_store_closed_file *f)
 {
     return dp_file_rw_used(&f->mirror) + dp_file_rw_used(&f->map);
 }
 
 /* As an eviction of an open file: the record first, then the hole. */
-static dp_status empty_closed(closed_file *f, uint32_t piece, dp_error *err)
+dp_status dp_store_closed_empty(dp_store_closed_file *f, uint32_t piece, dp_error *err)
 {
     uint8_t bytes[DP_PRESENCE_RECORD_SIZE];
     dp_presence_record record;
@@ -158,13 +150,11 @@ static dp_status empty_closed(closed_file *f, uint32_t piece, dp_error *err)
     if (!st)
         st = dp_file_rw_punch(&f->mirror, f->path, (uint64_t)piece * f->head.pieces.piece_size,
                               f->head.pieces.piece_size, err);
-    if (!st)
-        f->present--;
     return st;
 }
 
 /* The map goes last: what a kill leaves behind is found by it. */
-static dp_status remove_closed(closed_file *f, dp_error *err)
+static dp_status remove_closed(dp_store_closed_file *f, dp_error *err)
 {
     dp_status st = dp_folder_remove(f->path, err);
 
@@ -172,33 +162,34 @@ static dp_status remove_closed(closed_file *f, dp_error *err)
 }
 
 /* One pass over the maps of a key. *is_empty: nothing is left in it. */
-static dp_status thin_files(const char *folder, const char *key, closed_file *files, size_t count,
-                            uint64_t bytes, bool can_punch, dp_evict_list *list, uint64_t *freed,
-                            bool *is_empty, dp_error *err)
+static dp_status thin_files(const char *folder, const char *key, dp_store_closed_file *files,
+                            size_t count, uint64_t bytes, bool can_punch, dp_evict_list *list,
+                            uint64_t *freed, bool *is_empty, dp_error *err)
 {
     dp_status st = DP_OK;
 
     dp_evict_sort(list);
     for (uint32_t i = 0; can_punch && i < list->count && *freed < bytes && !st; i++) {
-        closed_file *f = list->items[i].owner;
-        uint64_t before = used_by(f);
+        dp_store_closed_file *f = list->items[i].owner;
+        uint64_t before = dp_store_closed_used(f);
 
-        st = empty_closed(f, list->items[i].piece, err);
-        *freed += before - DP_MIN(before, used_by(f));
+        st = dp_store_closed_empty(f, list->items[i].piece, err);
+        f->present -= !st;
+        *freed += before - DP_MIN(before, dp_store_closed_used(f));
     }
     for (size_t i = 0; i < count && !st; i++) {
         if (can_punch && files[i].is_good && files[i].present > 0) {
             *is_empty = false;
             continue;
         }
-        *freed += used_by(&files[i]);
+        *freed += dp_store_closed_used(&files[i]);
         st = remove_closed(&files[i], err);
     }
     return st;
 }
 
-/* Whatever else is in the folder of a key goes with it. */
-static dp_status remove_folder(const char *folder, const char *key, uint64_t *freed, dp_error *err)
+dp_status dp_store_remove_folder(const char *folder, const char *key, uint64_t *freed,
+                                 dp_error *err)
 {
     char *path = dp_store_path(folder, key, NULL, "");
     dp_folder_entry *entries = NULL, self;
@@ -231,7 +222,7 @@ static dp_status thin_pass(const char *folder, const char *key, const char *path
 {
     dp_evict_list list = { dp_alloc(THIN_VICTIMS, sizeof *list.items), 0, THIN_VICTIMS, false };
     dp_folder_entry *entries = NULL;
-    closed_file *files = NULL;
+    dp_store_closed_file *files = NULL;
     size_t entry_count = 0, count = 0;
     dp_status st = dp_folder_list(&entries, &entry_count, path, DP_STORE_ENTRIES_MAX, err);
 
@@ -241,14 +232,21 @@ static dp_status thin_pass(const char *folder, const char *key, const char *path
             st = dp_fail(err, DP_E_NOMEM, "store: no memory to thin out %s", path);
     }
     for (size_t i = 0; i < entry_count && !st; i++) {
-        if (entries[i].is_file && is_map(entries[i].name))
-            st = open_closed(&files[count++], folder, key, entries[i].name, &list, err);
+        offering o = { &files[count], &list };
+
+        if (!entries[i].is_file || !dp_store_is_map(entries[i].name))
+            continue;
+        count++;
+        st = dp_store_closed_open(o.file, folder, key, entries[i].name, err);
+        if (!st && o.file->is_good)
+            st = dp_presence_walk(&o.file->map, o.file->map_path, &o.file->head, offer_piece, &o,
+                                  err);
     }
     *is_empty = count > 0 || entry_count == 0; /* a folder without maps is not ours */
     if (!st)
         st = thin_files(folder, key, files, count, bytes, can_punch, &list, freed, is_empty, err);
     for (size_t i = 0; i < count; i++)
-        close_closed(&files[i]);
+        dp_store_closed_close(&files[i]);
     dp_free(files);
     dp_free(entries);
     dp_free(list.items);
@@ -256,7 +254,7 @@ static dp_status thin_pass(const char *folder, const char *key, const char *path
 }
 
 dp_status dp_store_thin(const char *folder, const char *key, uint64_t bytes, bool can_punch,
-                        uint64_t *freed, dp_error *err)
+                        uint32_t wait_ms, uint64_t *freed, dp_error *err)
 {
     char *path = dp_store_path(folder, key, NULL, "");
     bool is_empty = false;
@@ -267,14 +265,14 @@ dp_status dp_store_thin(const char *folder, const char *key, uint64_t bytes, boo
     *freed = 0;
     if (!path)
         return dp_fail(err, DP_E_NOMEM, "store: no memory for key %s", key);
-    st = dp_folder_lock(&lock, path, 0, err);
+    st = dp_folder_lock(&lock, path, wait_ms, err);
     do { /* a pass sees so many pieces; each frees something or is the last */
         before = *freed;
         if (!st)
             st = thin_pass(folder, key, path, bytes, can_punch, freed, &is_empty, err);
     } while (!st && !is_empty && before < *freed && *freed < bytes);
     if (!st && is_empty)
-        st = remove_folder(folder, key, freed, err);
+        st = dp_store_remove_folder(folder, key, freed, err);
     dp_folder_unlock(lock);
     dp_free(path);
     return st;

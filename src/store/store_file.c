@@ -389,7 +389,8 @@ dp_status dp_store_file_open(dp_store_file **out, dp_store *store,
     if (f->is_writable)
         dp_store_measure_locked(f);
     store->victims_are_stale = true;
-    store->looked_ns = 0; /* what is ours now was foreign */
+    if (store->folder && dp_store_look_locked(store, &why)) /* what is ours now was foreign */
+        dp_store_break_locked(store, why.text);
     dp_mutex_unlock(&store->lock);
     *out = f;
     return DP_OK;
@@ -492,7 +493,7 @@ void dp_store_file_close(dp_store_file *f)
     dp_mutex_unlock(&store->lock);
     if (f->is_writable) {
         dp_file_rw_stamp(&f->map);
-        dp_file_drop_cache(&f->mirror);
+        dp_file_drop_range(&f->mirror, 0, f->mirror.size); /* synced above */
     }
     release_key(store, f->key);
     free_file(f);

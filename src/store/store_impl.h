@@ -155,8 +155,30 @@ dp_status dp_store_survey(dp_store_closed **out, size_t *count, uint64_t *other_
                           const char *folder,
                           bool (*skips)(void *user, const char *key, const char *name), void *user,
                           dp_error *err);
+bool dp_store_is_map(const char *name); /* of a file in the folder of a key */
+
+/* A mirror with its map, under the lock of its key. */
+typedef struct dp_store_closed_file {
+    char *path, *map_path;
+    dp_file mirror, map;
+    dp_presence_head head;
+    uint32_t present;
+    bool is_good; /* has a map that says what it is of */
+} dp_store_closed_file;
+
+/* By the name of its map. DP_E_IO: the drive failed; with any outcome: dp_store_closed_close. */
+dp_status dp_store_closed_open(dp_store_closed_file *f, const char *folder, const char *key,
+                               const char *map_name, dp_error *err);
+void dp_store_closed_close(dp_store_closed_file *f);
+uint64_t dp_store_closed_used(const dp_store_closed_file *f);
+/* As an eviction of an open file: the record first, then the hole. DP_E_UNSUPPORTED: no hole. */
+dp_status dp_store_closed_empty(dp_store_closed_file *f, uint32_t piece, dp_error *err);
+
 /* Pieces leave until `bytes` came back; empty files and keys vanish. DP_E_BUSY: it is open. */
 dp_status dp_store_thin(const char *folder, const char *key, uint64_t bytes, bool can_punch,
-                        uint64_t *freed, dp_error *err);
+                        uint32_t wait_ms, uint64_t *freed, dp_error *err);
+/* Whatever is in the folder of a key, and the folder. Under its lock. */
+dp_status dp_store_remove_folder(const char *folder, const char *key, uint64_t *freed,
+                                 dp_error *err);
 
 #endif

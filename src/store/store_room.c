@@ -54,7 +54,7 @@ static int compare_closed(const void *a, const void *b)
 dp_status dp_store_look_locked(dp_store *store, dp_error *err)
 {
     uint64_t foreign = 0, before = store->foreign_bytes;
-    bool is_first = !store->looked_ns;
+    bool is_due = store->looked_ns != 0; /* not because we opened or closed something */
     dp_store_closed *keys = NULL;
     size_t count = 0, kept = 0;
     dp_status st;
@@ -77,7 +77,7 @@ dp_status dp_store_look_locked(dp_store *store, dp_error *err)
     store->closed = keys;
     store->closed_count = kept;
     /* What changes without us is another process; then every write looks first. */
-    store->has_company = !is_first && foreign != before;
+    store->has_company = is_due && foreign != before;
     store->foreign_bytes = foreign;
     store->looked_ns = dp_clock_now_ns(store->clock) + 1;
     store->written_since_look = 0;
@@ -286,7 +286,7 @@ static bool thin_closed_locked(dp_store *store)
     store->is_thinning = true;
     memcpy(key, store->closed[at].key, sizeof key);
     dp_mutex_unlock(&store->lock);
-    st = dp_store_thin(store->folder, key, wanted, store->can_punch, &freed, &err);
+    st = dp_store_thin(store->folder, key, wanted, store->can_punch, 0, &freed, &err);
     dp_mutex_lock(&store->lock);
     store->is_thinning = false;
     store->foreign_bytes -= DP_MIN(freed, store->foreign_bytes);
