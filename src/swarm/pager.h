@@ -18,8 +18,11 @@
  *          Last-Modified of the first response (If-Range); else DP_E_CORRUPT "changed on
  *          the server".
  *
- * Threads  Calls from any, waiting for nothing; `done` on a thread of the pager with no lock
- *          held, it may submit. Close runs every done.
+ * Twice    A piece may be submitted again while it is wanted; the second job waits for the end
+ *          of the first and is fetched then.
+ *
+ * Threads  Calls from any, waiting for nothing; `done` on a thread of the pager (in close, on
+ *          the caller's) with no lock held, it may submit. Close runs every done.
  *
  * Limits   DP_PAGER_* below; nothing is allocated for a job.
  */
@@ -55,7 +58,10 @@ typedef struct dp_pager_endpoint {
     const char *name;        /* for reports and sentences: "192.0.2.7:8080", "example.org" */
     bool is_peer;            /* gets the token; a web seed has everything and gets none */
     const uint8_t *have;     /* piece bits, BitTorrent's order, copied; NULL: all */
-    bool allows_private;     /* a redirect or name may lead to a private address */
+    /* [layout->file_count], copied: the versions (dp_url_look) that files without hashes must be
+     * of; NULL, all or one: that of the first response. */
+    const char *const *tags;
+    bool allows_private; /* a redirect or name may lead to a private address */
 } dp_pager_endpoint;
 
 /* *id: not used again. DP_E_LIMIT, DP_E_NOMEM, DP_E_INVALID. */

@@ -315,8 +315,9 @@ static tail tail_of(dp_picker *p, dp_picker_ask *ask)
     end -= DP_MIN(end, ask->offset + ask->_got);
     t.bytes_s = dp_picker_ask_rate(p, ask);
     t.end_s = (double)end / t.bytes_s;
-    if (!ask->_answered_ns)
-        t.end_s += latency_of(p, &p->endpoints[ask->_slot]);
+    if (!ask->_answered_ns) /* what took long already is likely to take as long again */
+        t.end_s += DP_MAX(latency_of(p, &p->endpoints[ask->_slot]),
+                          (double)(p->now_ns - ask->_last_ns) * 1e-9);
     return t;
 }
 
