@@ -6,7 +6,8 @@
  * own speed (read_speed.h, with the run's engine, request and depth), and TOKENS decoded tokens.
  * Prints one JSON object. The limit by reading is the drive's speed over the bytes that a
  * token read at the hit rate of that sample: an engine that never lets the drive rest says
- * as many. Texts are sampled, so that tokens and with them routings differ. */
+ * as many. Latencies of pages are those of the samples, not of what came before. Texts are sampled, so that tokens and with them routings differ. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ typedef struct sample {
     double hit_rate; /* of experts, prefetched ones are hits; 1: none were wanted */
     double gb_per_token, limit_tok_s, ratio;
     double wait_share; /* of the time: the step waited for pages */
+    double idle_share; /* of the time: nothing was being read */
 } sample;
 
 typedef struct bench {
@@ -37,6 +39,7 @@ typedef struct bench {
     drive_config drive;
     dp_engine *engine;
     dp_session *session;
+    dp_page_times times; /* of all samples */
 } bench;
 
 static _Noreturn void die(const dp_error *err)
@@ -71,6 +74,12 @@ static void decode(dp_session *s, int count)
     }
 }
 
+static void add_times(dp_latency *sum, const dp_latency *before, const dp_latency *after)
+{
+    for (uint32_t i = 0; i < DP_LATENCY_BUCKETS; i++)
+        sum->buckets[i] += after->buckets[i] - before->buckets[i];
+}
+
 static void take_sample(bench *b, sample *out, int index)
 {
     double begin, cpu, took, speed;
@@ -99,6 +108,10 @@ static void take_sample(bench *b, sample *out, int index)
     out->limit_tok_s = out->gb_per_token > 0 ? out->drive_gb_s / out->gb_per_token : 0;
     out->ratio = out->limit_tok_s > 0 ? out->tok_s / out->limit_tok_s : 0;
     out->wait_share = (double)(after.wait_ns - before.wait_ns) / 1e9 / took;
+    out->idle_share = 1 - (double)(after.read_busy_ns - before.read_busy_ns) / 1e9 / took;
+    add_times(&b->times.demand, &before.pages.demand, &after.pages.demand);
+    add_times(&b->times.covered, &before.pages.covered, &after.pages.covered);
+    add_times(&b->times.ahead, &before.pages.ahead, &after.pages.ahead);
 }
 
 /* ---- report ---- */
@@ -125,6 +138,28 @@ static void print_samples(const char *name, const sample *samples, int count, si
            count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2);
 }
 
+/* "page_ms_NAME": {pages, quantiles, histogram: [[the row's end, pages] ...]}; within 9 %. */
+static void print_times(const char *name, const dp_latency *times)
+{
+    const char *comma = "";
+
+    printf("\"page_ms_%s\": {\"pages\": %llu, \"p50\": %.3g, \"p90\": %.3g, \"p99\": %.3g, "
+           "\"max\": %.3g, \"histogram\": [",
+           name, (unsigned long long)dp_latency_count(times),
+           (double)dp_latency_quantile(times, 0.5) / 1e6,
+           (double)dp_latency_quantile(times, 0.9) / 1e6,
+           (double)dp_latency_quantile(times, 0.99) / 1e6,
+           (double)dp_latency_quantile(times, 1) / 1e6);
+    for (uint32_t i = 0; i < DP_LATENCY_BUCKETS; i++) {
+        if (!times->buckets[i])
+            continue;
+        printf("%s[%.3g, %llu]", comma, exp2((i + 1) / 4.0) / 1000,
+               (unsigned long long)times->buckets[i]);
+        comma = ", ";
+    }
+    printf("]}");
+}
+
 static void report(bench *b, const sample *samples)
 {
     dp_stats s;
@@ -145,6 +180,7 @@ static void report(bench *b, const sample *samples)
     PRINT(limit_tok_s);
     PRINT(ratio);
     PRINT(wait_share);
+    PRINT(idle_share);
     PRINT(cpu_s_per_token);
 #undef PRINT
     printf("\"model_bytes\": %llu, \"budget_bytes\": %llu, \"peak_bytes\": %llu, "
@@ -154,10 +190,12 @@ static void report(bench *b, const sample *samples)
            (unsigned long long)s.peak_bytes, (unsigned long long)s.pinned_bytes,
            (unsigned long long)s.slot_budget_bytes, (unsigned long long)s.prefetch_useful_bytes,
            (unsigned long long)s.prefetch_wasted_bytes);
-    printf("\"page_ms_p50\": %.3g, \"page_ms_p90\": %.3g, \"page_ms_p99\": %.3g, "
-           "\"page_ms_max\": %.3g}\n",
-           (double)s.page_p50_ns / 1e6, (double)s.page_p90_ns / 1e6, (double)s.page_p99_ns / 1e6,
-           (double)s.page_max_ns / 1e6);
+    print_times("demand", &b->times.demand);
+    printf(", ");
+    print_times("covered", &b->times.covered);
+    printf(", ");
+    print_times("ahead", &b->times.ahead);
+    printf("}\n");
 }
 
 /* ---- set-up ---- */

@@ -156,8 +156,8 @@ static sample run(const setup *s, uint64_t seed)
     load_pages(tier, s, page_count, &rng);
     dp_tier_stats_read(tier, &stats);
     sample.gb_per_s = (double)stats.read_bytes / 1e9 / seconds_since(begin_ns);
-    sample.p50_ms = (double)dp_tier_latency_quantile(&stats, 0.5) / 1e6;
-    sample.p99_ms = (double)dp_tier_latency_quantile(&stats, 0.99) / 1e6;
+    sample.p50_ms = (double)dp_latency_quantile(&stats.times.demand, 0.5) / 1e6;
+    sample.p99_ms = (double)dp_latency_quantile(&stats.times.demand, 0.99) / 1e6;
     dp_tier_close(tier);
     config.source->ops->close(config.source);
     return sample;

@@ -7,6 +7,7 @@
 #define DOPPLER_EXPLAIN_H
 
 #include "doppler/engine.h"
+#include "doppler/stats.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -28,10 +29,11 @@ typedef struct dp_explain_point { /* hit rates over the window, by memory for ex
     double used, lru, belady; /* used: by the policy in use */
 } dp_explain_point;
 
-typedef struct dp_explain_tier { /* pages that a step waited for, from want to resident */
-    const char *name;            /* "disk" */
-    uint64_t loads, read_bytes;
-    uint64_t p50_ns, p90_ns, p99_ns, max_ns; /* within 9 % */
+typedef struct dp_explain_tier {
+    const char *name; /* "disk" */
+    uint64_t read_bytes;
+    uint64_t busy_ns; /* something was being read */
+    dp_page_times times;
 } dp_explain_tier;
 
 typedef struct dp_explain {

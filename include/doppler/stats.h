@@ -9,6 +9,26 @@
 extern "C" {
 #endif
 
+#define DP_LATENCY_BUCKETS 128
+
+/* Times, counted: bucket i holds those from 2^(i / 4) to 2^((i + 1) / 4) microseconds, the
+ * first and the last also what is beyond. */
+typedef struct dp_latency {
+    uint64_t buckets[DP_LATENCY_BUCKETS];
+    uint64_t max_ns;
+} dp_latency;
+
+/* The q-quantile (0..1) in ns, within 9 %; 0 when there are none. */
+DP_API uint64_t dp_latency_quantile(const dp_latency *latency, double q);
+DP_API uint64_t dp_latency_count(const dp_latency *latency);
+
+/* How long pages took to come: from the moment somebody wanted one to its arrival where
+ * nothing of it was there (demand), or a prefetch was under way (covered); and from the
+ * beginning of a prefetch to its end where nobody had wanted it by then (ahead). */
+typedef struct dp_page_times {
+    dp_latency demand, covered, ahead;
+} dp_page_times;
+
 typedef struct dp_stats {
     uint64_t model_bytes;                          /* weights in the file */
     uint64_t budget_bytes;                         /* --ram as given or chosen, or set since */
@@ -34,8 +54,10 @@ typedef struct dp_stats {
     uint64_t disk_read_bytes, swarm_read_bytes;
     uint64_t prefetch_useful_bytes, prefetch_wasted_bytes;
     uint64_t evictions;
-    uint64_t page_p50_ns, page_p90_ns, page_p99_ns, page_max_ns; /* from want to resident */
-    uint64_t wait_ns; /* the step thread waited for pages */
+    uint64_t page_p50_ns, page_p90_ns, page_p99_ns, page_max_ns; /* of pages.demand */
+    dp_page_times pages;
+    uint64_t wait_ns;      /* the step thread waited for pages */
+    uint64_t read_busy_ns; /* something was being read */
 
     uint32_t threads;
     char kernels[24];  /* "x86.avx512vbmi" */

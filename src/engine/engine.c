@@ -348,11 +348,13 @@ static void copy_tier_stats(dp_stats *out, const dp_tier_stats *tier)
     out->prefetch_useful_bytes = tier->prefetch_useful_bytes;
     out->prefetch_wasted_bytes = tier->prefetch_wasted_bytes;
     out->evictions = tier->evictions;
-    out->page_p50_ns = dp_tier_latency_quantile(tier, 0.5);
-    out->page_p90_ns = dp_tier_latency_quantile(tier, 0.9);
-    out->page_p99_ns = dp_tier_latency_quantile(tier, 0.99);
-    out->page_max_ns = tier->latency_max_ns;
+    out->pages = tier->times;
+    out->page_p50_ns = dp_latency_quantile(&tier->times.demand, 0.5);
+    out->page_p90_ns = dp_latency_quantile(&tier->times.demand, 0.9);
+    out->page_p99_ns = dp_latency_quantile(&tier->times.demand, 0.99);
+    out->page_max_ns = tier->times.demand.max_ns;
     out->wait_ns = tier->wait_ns;
+    out->read_busy_ns = tier->busy_ns;
     strcpy(out->cache_state, tier->expert_misses + tier->always_misses ? "cold" : "warm");
 }
 

@@ -93,15 +93,8 @@ static dp_status fill_points(dp_explain *out, const dp_shadow_report *r, const d
 
 static void fill_tiers(dp_explain *out, const dp_tier_stats *stats)
 {
-    dp_explain_tier *disk = &out->tiers[out->tier_count++];
-
-    *disk = (dp_explain_tier){ .name = "disk", .read_bytes = stats->read_bytes };
-    for (uint32_t i = 0; i < DP_TIER_LATENCY_BUCKETS; i++)
-        disk->loads += stats->latency[i];
-    disk->p50_ns = dp_tier_latency_quantile(stats, 0.5);
-    disk->p90_ns = dp_tier_latency_quantile(stats, 0.9);
-    disk->p99_ns = dp_tier_latency_quantile(stats, 0.99);
-    disk->max_ns = dp_tier_latency_quantile(stats, 1);
+    out->tiers[out->tier_count++] =
+        (dp_explain_tier){ "disk", stats->read_bytes, stats->busy_ns, stats->times };
 }
 
 dp_status dp_engine_explain(dp_engine *engine, dp_explain *out, dp_error *err)

@@ -131,10 +131,8 @@ static dp_status run_as_they_come(dp_step *step, const dp_layer *layer, dp_lease
     dp_status st = dp_tier_want(step->tier, step->pages, chosen_pages(step, layer),
                                 step->page_scratch, &batch, err);
 
-    if (!st) { /* while the chosen ones load */
-        dp_lookahead_guess(step, (uint32_t)(layer - step->model->layers));
+    if (!st) /* while the chosen ones load */
         st = run_shared(step, layer, layer_lease, err);
-    }
     dp_tier_release(step->tier, layer_lease);
     while (!st && (st = dp_step_next(step, &batch, &lease, &index, err)) == DP_OK) {
         st = run_expert(step, layer, step->pages[index] - layer->expert_first, &lease, err);
@@ -194,6 +192,7 @@ dp_status dp_block_moe(dp_step *step, const dp_layer *layer, dp_lease *lease, dp
         return st;
     }
     group_by_expert(step);
+    dp_lookahead_learn(step, (uint32_t)(layer - step->model->layers));
     st = is_adapted(step, layer) ? run_one_by_one(step, layer, lease, err)
                                  : run_as_they_come(step, layer, lease, err);
     if (st)

@@ -1,15 +1,22 @@
-/* lookahead.h - experts of the next layer, loaded before its router asks for them.
+/* lookahead.h - experts of the next layers, loaded before their routers ask for them.
  *
- * Room     The stream of residuals changes slowly from layer to layer, so the next
- *          layer's router, applied to what this layer's experts are about to read,
- *          names most of those it will choose. They are hinted to the tier, which
- *          reads them on idle bandwidth, below every demand (tier.h, 6). Guesses
- *          change what is resident when, never a result.
+ * Room     The stream of residuals changes slowly from layer to layer, so the routers
+ *          of the next layers, applied to what enters this one, name most of the
+ *          experts they will choose. Those that have come true often enough (recall.h)
+ *          are hinted to the tier, the nearest layer's first, which reads them on idle
+ *          bandwidth, below every demand (tier.h, 6). Once a layer has chosen, what was
+ *          hinted for it in vain is given up. Guesses change what is resident when,
+ *          never a result.
+ *
+ * Reach    Between two layers' experts a drive that was asked for one layer alone has
+ *          nothing to do while attention computes; and one layer lacks four experts,
+ *          the next none. Hints a few layers deep keep it at work, and even that out.
  *
  * Gate     Reading ahead costs where it is wrong and where the drive is never idle, so
  *          it has to earn its place: a few steps without and a few with it in turns,
  *          the faster way for a while, then again. A way that wastes more than 0.3
- *          bytes for each useful one asks for fewer experts, at last for none.
+ *          bytes for each useful one has to be surer of what it asks for, and is off
+ *          until the next trial.
  *
  * Threads  The step thread.
  */
@@ -17,6 +24,7 @@
 #define DP_MODEL_LOOKAHEAD_H
 
 #include "base/base.h"
+#include "model/recall.h"
 
 struct dp_step;
 
@@ -27,6 +35,7 @@ typedef enum dp_lookahead_mode {
 } dp_lookahead_mode;
 
 #define DP_LOOKAHEAD_TOKENS_MAX 4 /* a longer step asks for most experts anyway */
+#define DP_LOOKAHEAD_LAYERS     3 /* that are guessed at a time */
 
 /* ---- the gate: arithmetic over times and bytes ---- */
 
@@ -38,9 +47,8 @@ typedef enum dp_lookahead_mode {
 
 typedef struct dp_lookahead_gate {
     dp_lookahead_mode mode;
-    uint32_t used;      /* experts of a token */
-    uint32_t asked;     /* so many of them are guessed, 1..asked_max */
-    uint32_t asked_max; /* more were too wasteful; forgotten after the longest rest */
+    uint32_t level;     /* how sure a guess must be, level_min..DP_GATE_LEVELS - 1 */
+    uint32_t level_min; /* lower ones were too wasteful; forgotten after the longest rest */
     bool is_on;         /* of the coming step */
     bool wins;          /* what the last trial said */
     bool is_resting;
@@ -50,7 +58,10 @@ typedef struct dp_lookahead_gate {
     uint64_t useful_bytes, wasted_bytes; /* of the trial, or of DP_GATE_LEDGER_STEPS of a rest */
 } dp_lookahead_gate;
 
-void dp_lookahead_gate_init(dp_lookahead_gate *gate, dp_lookahead_mode mode, uint32_t used);
+#define DP_GATE_LEVELS 4
+extern const float dp_gate_sure[DP_GATE_LEVELS]; /* the share of guesses that comes true */
+
+void dp_lookahead_gate_init(dp_lookahead_gate *gate, dp_lookahead_mode mode);
 /* A step took `ns`; while it ran, so many bytes read ahead turned out useful, and
  * wasted. Decides about the next one. */
 void dp_lookahead_gate_step(dp_lookahead_gate *gate, uint64_t ns, uint64_t useful_bytes,
@@ -58,22 +69,38 @@ void dp_lookahead_gate_step(dp_lookahead_gate *gate, uint64_t ns, uint64_t usefu
 
 /* ---- the guess ---- */
 
+/* What was guessed of a layer to come. */
+typedef struct dp_lookahead_target {
+    uint32_t tokens[DP_LOOKAHEAD_LAYERS]; /* guessed at each distance; 0: none */
+    uint32_t *ids;                        /* [DP_LOOKAHEAD_LAYERS][DP_LOOKAHEAD_TOKENS_MAX][used] */
+    uint32_t *hints;                      /* [the same] pages, each once */
+    uint32_t hint_count;
+} dp_lookahead_target;
+
 typedef struct dp_lookahead {
     dp_lookahead_gate gate;
     bool is_running;                               /* in this step */
     uint64_t begin_ns, useful_bytes, wasted_bytes; /* when the step began */
+    uint64_t begun;                                /* steps, with it or not */
     uint64_t steps;                                /* that ran with it */
-    float *h;                                      /* [DP_LOOKAHEAD_TOKENS_MAX][embed_dim] */
-    float *router;                                 /* [DP_LOOKAHEAD_TOKENS_MAX][experts] */
-    uint32_t *ids;                                 /* [DP_LOOKAHEAD_TOKENS_MAX][used] */
-    float *weights;                                /* [DP_LOOKAHEAD_TOKENS_MAX][used] */
-    uint32_t *pages;                               /* [DP_LOOKAHEAD_TOKENS_MAX * used] */
+    dp_recall recall;
+    dp_lookahead_target targets[DP_LOOKAHEAD_LAYERS]; /* of layer l: l % DP_LOOKAHEAD_LAYERS */
+    float *h;                                         /* [DP_LOOKAHEAD_TOKENS_MAX][embed_dim] */
+    float *router;                                    /* [DP_LOOKAHEAD_TOKENS_MAX][experts] */
+    float *weights;                                   /* [DP_LOOKAHEAD_TOKENS_MAX][used] */
+    uint32_t *pages;                                  /* [DP_LOOKAHEAD_TOKENS_MAX * used] */
+    dp_recall_cell *cells;
 } dp_lookahead;
 
+/* Once its memory is there. */
+void dp_lookahead_init(struct dp_step *step, dp_lookahead_mode mode);
 void dp_lookahead_begin_step(struct dp_step *step);
-/* In layer l, once its own experts are asked for: hints those of layer l + 1. Does
- * nothing where that layer's page would have to be waited for. */
+/* Before layer l: hints experts of layers l to l + DP_LOOKAHEAD_LAYERS - 1. Layers whose
+ * page would have to be waited for are left out. */
 void dp_lookahead_guess(struct dp_step *step, uint32_t layer);
+/* Layer l has chosen its experts, and grouped them; they are not wanted yet. Learns, and
+ * gives up what was hinted in vain. */
+void dp_lookahead_learn(struct dp_step *step, uint32_t layer);
 void dp_lookahead_end_step(struct dp_step *step);
 
 #endif

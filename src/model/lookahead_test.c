@@ -3,12 +3,13 @@
 
 #include "testing/check.h"
 
-enum { TRIAL = DP_GATE_TRIAL_STEPS * DP_GATE_PARTS, USED = 8 };
+enum { TRIAL = DP_GATE_TRIAL_STEPS * DP_GATE_PARTS };
 
-/* How a step goes: off_ns without it; with it on_ns, and bytes for each expert asked. */
+/* How a step goes: off_ns without it; with it on_ns, and bytes, none of them wasted from
+ * a level on. */
 typedef struct world {
     uint64_t off_ns, on_ns, useful, wasted;
-    uint32_t sure; /* so many experts are guessed right, the rest wasted; 0: as above */
+    uint32_t sure_level; /* 0: wasted at any */
 } world;
 
 /* Lets steps pass; returns how many had it on. */
@@ -18,11 +19,10 @@ static uint32_t pass(dp_lookahead_gate *gate, const world *w, uint32_t steps)
 
     for (uint32_t i = 0; i < steps; i++) {
         bool is_on = gate->is_on;
-        uint64_t useful = w->sure ? DP_MIN(gate->asked, w->sure) * 1000 : w->useful;
-        uint64_t wasted = w->sure ? (gate->asked - DP_MIN(gate->asked, w->sure)) * 1000 : w->wasted;
+        uint64_t wasted = w->sure_level && gate->level >= w->sure_level ? 0 : w->wasted;
         on += is_on;
-        CHECK(gate->asked >= 1 && gate->asked <= USED, "%u asked", gate->asked);
-        dp_lookahead_gate_step(gate, is_on ? w->on_ns : w->off_ns, is_on ? useful : 0,
+        CHECK(gate->level < DP_GATE_LEVELS, "level %u", gate->level);
+        dp_lookahead_gate_step(gate, is_on ? w->on_ns : w->off_ns, is_on ? w->useful : 0,
                                is_on ? wasted : 0);
     }
     return on;
@@ -33,7 +33,7 @@ static void what_pays_goes_on(void **unused)
     const world pays = { 1000, 900, 1000, 100 };
     dp_lookahead_gate gate;
 
-    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO, USED);
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO);
     CHECK(pass(&gate, &pays, TRIAL) == TRIAL / 2, "a trial is half of each");
     CHECK(pass(&gate, &pays, DP_GATE_REST_STEPS) == DP_GATE_REST_STEPS, "it pays, and rests");
 }
@@ -51,7 +51,7 @@ static void what_does_not_pay_ends(void **unused)
         dp_lookahead_gate gate;
         uint32_t steps = 100000, on;
 
-        dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO, USED);
+        dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO);
         on = pass(&gate, &worlds[i], steps);
         CHECK(on < steps / 100, "world %zu: on in %u of %u", i, on, steps);
     }
@@ -63,7 +63,7 @@ static void it_changes_its_mind(void **unused)
     const world loses = { 1000, 1200, 1000, 0 }, pays = { 1000, 800, 1000, 0 };
     dp_lookahead_gate gate;
 
-    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO, USED);
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO);
     pass(&gate, &loses, 5000);
     CHECK(!gate.is_on || !gate.is_resting, "rests with a loss");
     pass(&gate, &pays, 2 * DP_GATE_REST_MAX);
@@ -72,16 +72,19 @@ static void it_changes_its_mind(void **unused)
     CHECK(pass(&gate, &(world){ 1000, 800, 1000, 5000 }, 200) < 100, "wastes on");
 }
 
-/* Two of eight guesses are sure: it learns to ask for few, and then it pays. */
+/* What is less than surest is wasted: it learns to ask for that alone, and then it pays. */
 static void it_asks_for_what_is_sure(void **unused)
 {
-    const world two = { 1000, 900, 0, 0, 2 };
+    const world sure = { 1000, 900, 1000, 1000, DP_GATE_LEVELS - 1 };
     dp_lookahead_gate gate;
 
-    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO, USED);
-    pass(&gate, &two, 8 * (TRIAL + DP_GATE_REST_STEPS));
-    CHECK(gate.asked <= 2, "%u asked", gate.asked);
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO);
+    pass(&gate, &sure, 16 * (TRIAL + DP_GATE_REST_STEPS));
+    CHECK(gate.level == DP_GATE_LEVELS - 1, "level %u", gate.level);
     CHECK(gate.wins, "does not pay");
+    /* Once it has rested for long, it may have become less wasteful: it tries again. */
+    pass(&gate, &(world){ 1000, 900, 1000, 0 }, 8 * DP_GATE_REST_MAX);
+    CHECK(gate.level == 0, "asks for no more: level %u", gate.level);
 }
 
 static void the_person_decides(void **unused)
@@ -89,9 +92,9 @@ static void the_person_decides(void **unused)
     const world loses = { 1000, 2000, 0, 1000000 }, pays = { 1000, 1, 1000000, 0 };
     dp_lookahead_gate gate;
 
-    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_ON, USED);
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_ON);
     CHECK(pass(&gate, &loses, 1000) == 1000, "on is on");
-    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_OFF, USED);
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_OFF);
     CHECK(pass(&gate, &pays, 1000) == 0, "off is off");
 }
 

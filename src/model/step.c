@@ -113,9 +113,18 @@ static void lay_out(dp_step *s, struct layout *at, const dp_model *m, const dp_s
     if (config->lookahead != DP_LOOKAHEAD_OFF) {
         s->lookahead.h = take(at, guessed * n.dim, sizeof(float));
         s->lookahead.router = take(at, guessed * n.experts, sizeof(float));
-        s->lookahead.ids = take(at, guessed * n.used, sizeof(uint32_t));
         s->lookahead.weights = take(at, guessed * n.used, sizeof(float));
         s->lookahead.pages = take(at, guessed * n.used, sizeof(dp_page_id));
+        s->lookahead.cells = take(
+            at, n.experts ? dp_recall_cells(m->hp.layer_count, DP_LOOKAHEAD_LAYERS, n.used) : 0,
+            sizeof(dp_recall_cell));
+        for (int i = 0; i < DP_LOOKAHEAD_LAYERS; i++) {
+            dp_lookahead_target *target = &s->lookahead.targets[i];
+            target->ids =
+                take(at, DP_LOOKAHEAD_LAYERS * DP_LOOKAHEAD_TOKENS_MAX * n.used, sizeof(uint32_t));
+            target->hints =
+                take(at, DP_LOOKAHEAD_LAYERS * DP_LOOKAHEAD_TOKENS_MAX * n.used, sizeof(uint32_t));
+        }
     }
     s->logits = take(at, config->logits_rows * n.vocab, sizeof *s->logits);
     s->row_token = take(at, config->logits_rows, sizeof *s->row_token);
@@ -156,7 +165,7 @@ dp_status dp_step_open(dp_step **out, const dp_model *model, dp_tier *tier, dp_d
     }
     at.base = s->buffers;
     lay_out(s, &at, model, config);
-    dp_lookahead_gate_init(&s->lookahead.gate, config->lookahead, model->hp.expert_used);
+    dp_lookahead_init(s, config->lookahead);
     dp_stream_init(&s->stream, model, tier, model->hp.expert_count ? 0 : config->ahead);
     *out = s;
     return DP_OK;
@@ -430,8 +439,10 @@ dp_status dp_step_run(dp_step *step, const dp_batch_token *tokens, uint32_t coun
     DP_CHECK(count >= 1 && count <= step->config.batch_tokens);
     begin(step, tokens, count);
     st = embed(step, err);
-    for (uint32_t l = 0; !st && l < m->hp.layer_count; l++)
+    for (uint32_t l = 0; !st && l < m->hp.layer_count; l++) {
+        dp_lookahead_guess(step, l);
         st = is_canceled(step) ? fail_canceled(err) : m->arch->layer(step, l, err);
+    }
     if (!st)
         st = head(step, on_logits, user, err);
     if (st)

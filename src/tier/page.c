@@ -60,6 +60,7 @@ dp_status dp_page_open(dp_page **out, const dp_page_desc *desc, dp_source *sourc
     page->data = (const uint8_t **)(void *)&page->places[count];
     page->evict_item.at = DP_HEAP_NOWHERE;
     dp_link_init(&page->queue_link);
+    dp_link_init(&page->hint_link);
     if (!lay_out(page, desc, source)) {
         st = dp_fail(err, DP_E_LIMIT, "layer %u: a page larger than any memory", desc->layer);
         goto done;

@@ -51,10 +51,12 @@ typedef struct dp_page {
     bool is_prefetched; /* a prefetch brings or brought it, and nobody wanted it yet */
     uint32_t lease_count;
     uint32_t want_count;   /* batches that wait for it */
-    uint64_t want_ns;      /* when the first of them began */
+    dp_latency *latency;   /* of the tier: where the time it takes to come counts; or NULL */
+    uint64_t want_ns;      /* when the first who wants it began, or the load for nobody did */
     uint64_t arrival;      /* RESIDENT: counts pages in the order they came */
     uint64_t tick;         /* of the last demand or prefetch */
     uint64_t hint_end;     /* hinted and not wanted since: the last tick that spares it; else 0 */
+    dp_link hint_link;     /* listed then */
     uint64_t pinned_bytes; /* its share of the tier's */
     dp_page_heat heat;
     uint32_t hits; /* since it came */

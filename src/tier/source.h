@@ -36,6 +36,7 @@ typedef struct dp_source_read {
     void *room;       /* [fit.room] bytes: data arrives at room + lead. Aligned to 4096 where
                              fit.room is a multiple of it, else to 64 */
     bool is_prefetch; /* served below every demand read */
+    uint64_t due;     /* of prefetches: the lowest is best served first */
     void (*done)(struct dp_source_read *read,
                  const dp_error *error); /* NULL: all bytes are there */
     void *user;

@@ -1,6 +1,6 @@
 /* Ranges are cut into requests, and at most `depth` requests are with the queue of
- * base/aio.h at a time; ranges beyond that wait here, demand before prefetch, in
- * order. So nothing is allocated for a read, however long, and a demand overtakes
+ * base/aio.h at a time; ranges beyond that wait here, demand before prefetch, each in
+ * order, prefetches in that of when they are due. So nothing is allocated for a read, however long, and a demand overtakes
  * every prefetch that has not been given to the system. */
 #include "tier/source_file.h"
 
@@ -24,6 +24,7 @@ typedef struct state {
     dp_link link;     /* in `waiting` while not all was sent */
     uint64_t sent;    /* bytes of the room given to requests */
     uint64_t end;     /* bytes of the room to read */
+    uint64_t due;     /* of a prefetch */
     uint32_t pending; /* requests that have not ended */
     uint32_t class_;  /* dp_aio_class */
     int errnum;       /* the first */
@@ -213,6 +214,19 @@ static void request_done(dp_aio_read *aio, int errnum)
         finish(fs, read);
 }
 
+/* Caller holds fs->lock. Behind those of its class that are due before it or with it: from
+ * the end, for most come in order. */
+static void wait_locked(file_source *fs, state *state)
+{
+    dp_link *waiting = &fs->waiting[state->class_];
+    dp_link *next = waiting;
+
+    while (next->previous != waiting &&
+           DP_LISTED(next->previous, struct state, link)->due > state->due)
+        next = next->previous;
+    dp_link_insert(next, &state->link);
+}
+
 static void file_submit(dp_source *s, dp_source_read *read)
 {
     file_source *fs = source_of(s);
@@ -222,10 +236,11 @@ static void file_submit(dp_source *s, dp_source_read *read)
     *state = (struct state){
         .end = fit.room,
         .class_ = read->is_prefetch ? DP_AIO_PREFETCH : DP_AIO_DEMAND,
+        .due = read->is_prefetch ? read->due : 0,
         .is_direct = is_direct(fs, read->file_index, read->size),
     };
     dp_mutex_lock(&fs->lock);
-    dp_link_insert(&fs->waiting[state->class_], &state->link);
+    wait_locked(fs, state);
     pump_locked(fs);
     dp_mutex_unlock(&fs->lock);
 }
@@ -238,9 +253,10 @@ static void file_promote(dp_source *s, dp_source_read *read)
     dp_mutex_lock(&fs->lock);
     if (state->class_ == DP_AIO_PREFETCH) {
         state->class_ = DP_AIO_DEMAND;
+        state->due = 0;
         if (!dp_link_is_alone(&state->link)) {
             dp_link_remove(&state->link);
-            dp_link_insert(&fs->waiting[DP_AIO_DEMAND], &state->link);
+            wait_locked(fs, state);
             pump_locked(fs);
         }
     }

@@ -48,6 +48,7 @@ typedef struct item {
     gate *gate;
     dp_error error;
     bool is_canceled;
+    uint32_t place; /* among those that ended */
 } item;
 
 static void item_done(dp_source_read *read, const dp_error *error)
@@ -57,7 +58,7 @@ static void item_done(dp_source_read *read, const dp_error *error)
     if (error)
         item->error = *error;
     dp_mutex_lock(&item->gate->lock);
-    item->gate->ended_count++;
+    item->place = item->gate->ended_count++;
     dp_cond_broadcast(&item->gate->changed);
     dp_mutex_unlock(&item->gate->lock);
 }
@@ -319,6 +320,78 @@ static void test_short_reads(void **unused)
     }
 }
 
+/* A read that keeps the queue's thread in its `done`. */
+typedef struct hold {
+    dp_source_read read;
+    _Alignas(64) uint8_t room[128];
+    dp_mutex lock;
+    dp_cond changed;
+    bool has_begun, is_held;
+} hold;
+
+static void held_done(dp_source_read *read, const dp_error *error)
+{
+    hold *hold = read->user;
+
+    dp_mutex_lock(&hold->lock);
+    hold->has_begun = true;
+    dp_cond_broadcast(&hold->changed);
+    while (hold->is_held)
+        dp_cond_wait(&hold->changed, &hold->lock);
+    dp_mutex_unlock(&hold->lock);
+}
+
+/* One request at a time: those that wait are read in the order they are due, and what is
+ * promoted before them. */
+static void test_prefetches_by_due(void **unused)
+{
+    enum { COUNT = 8 };
+    static const uint64_t due[COUNT] = { 0, 7, 3, 5, 3, 9, 1, 4 };
+    /* The first is sent at once; 5 is promoted. */
+    static const uint32_t order[COUNT] = { 0, 5, 6, 2, 4, 7, 3, 1 };
+    item items[COUNT];
+    dp_error err;
+    dp_source *s;
+    gate gate;
+    hold hold = { .is_held = true };
+
+    CHECK_OK(open_source(&s, DP_IO_BUFFERED, DP_AIO_THREADS, 1, &err), err);
+    gate_init(&gate);
+    dp_mutex_init(&hold.lock);
+    dp_cond_init(&hold.changed);
+    hold.read = (dp_source_read){ .size = 100, .done = held_done, .user = &hold };
+    hold.read.room = hold.room;
+    s->ops->submit(s, &hold.read);
+    dp_mutex_lock(&hold.lock);
+    while (!hold.has_begun)
+        dp_cond_wait(&hold.changed, &hold.lock);
+    dp_mutex_unlock(&hold.lock);
+    for (size_t i = 0; i < COUNT; i++) {
+        items[i] = (item){ .gate = &gate, .fit = s->ops->fit(s, 0, i * 1000, 1000) };
+        items[i].read = (dp_source_read){ .offset = i * 1000, .size = 1000 };
+        items[i].read.is_prefetch = true;
+        items[i].read.due = due[i];
+        items[i].read.done = item_done;
+        items[i].read.user = &items[i];
+        items[i].read.room = dp_map_acquire(items[i].fit.room);
+        s->ops->submit(s, &items[i].read);
+    }
+    s->ops->promote(s, &items[5].read);
+    dp_mutex_lock(&hold.lock);
+    hold.is_held = false;
+    dp_cond_broadcast(&hold.changed);
+    dp_mutex_unlock(&hold.lock);
+    gate_wait(&gate, COUNT);
+    s->ops->close(s);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        CHECK(items[order[i]].place == i, "%u ended as number %u", order[i], items[order[i]].place);
+        item_free(&items[i]);
+    }
+    dp_cond_deinit(&hold.changed);
+    dp_mutex_deinit(&hold.lock);
+    gate_deinit(&gate);
+}
+
 /* Whatever was canceled when, each read ends exactly once or was taken back, and those
  * that succeeded have their data. */
 static void test_cancel_and_promote(void **unused)
@@ -454,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_file_ends_early),
         cmocka_unit_test(test_read_fails),
         cmocka_unit_test(test_short_reads),
+        cmocka_unit_test(test_prefetches_by_due),
         cmocka_unit_test(test_cancel_and_promote),
         cmocka_unit_test(test_close_ends_reads),
         cmocka_unit_test(test_open_fails),

@@ -45,6 +45,7 @@ dp_status dp_tier_open(dp_tier **out, const dp_tier_config *config, dp_error *er
     dp_link_init(&tier->queue);
     dp_link_init(&tier->loads);
     dp_link_init(&tier->batches);
+    dp_link_init(&tier->hinted);
     st = open_experts(tier, config, err);
     if (!st) {
         *out = tier;
@@ -236,6 +237,7 @@ void dp_tier_remove_page(dp_tier *tier, dp_page_id page)
     DP_CHECK(page < tier->page_count && tier->pages[page]);
     dp_tier_vacate_locked(tier, tier->pages[page]);
     tier->all_bytes -= tier->pages[page]->bytes;
+    dp_tier_forget_hint_locked(tier, tier->pages[page]);
     if (is_forecast(tier, tier->pages[page]))
         *expert_locked(tier, tier->pages[page]) = NULL;
     dp_page_close(tier->pages[page]);
@@ -354,6 +356,7 @@ void dp_tier_tick(dp_tier *tier)
 {
     dp_mutex_lock(&tier->lock);
     tier->tick++;
+    dp_tier_expire_hints_locked(tier);
     if (tier->tick > 1) /* prefetched before the last step: stale */
         dp_tier_cancel_unwanted_locked(tier, tier->tick - 1);
     dp_tier_settle_locked(tier);

@@ -17,8 +17,9 @@
  *       smaller budget was set, as soon as leases and loads that hold more have ended.
  *   (5) a failed load leaves no slot behind and reaches everyone who waits.
  *   (6) demand is served before prefetch; a prefetch never evicts a page hinted in
- *       this step or the last and not wanted since, leaves room for the largest page a
- *       demand could need, and gives its own room back when a demand waits for it.
+ *       this step or the last and neither wanted nor given up since (demand evicts such
+ *       pages last), leaves room for the largest page a demand could need, and gives its
+ *       own room back when a demand waits for it.
  *
  * Hits     A page is a hit when it is RESIDENT at the moment it is wanted, a
  *          prefetch hit when a prefetch for it is in flight or brought it in
@@ -42,6 +43,7 @@
 
 #include "base/clock.h"
 #include "base/list.h"
+#include "doppler/stats.h"
 #include "tier/policy.h"
 #include "tier/source.h"
 
@@ -163,10 +165,13 @@ void dp_tier_batch_end(dp_tier_batch *batch);
 dp_status dp_tier_acquire(dp_tier *tier, dp_page_id page, dp_lease *lease, uint64_t timeout_ns,
                           dp_error *err);
 
-/* Hints: starts loads on idle bandwidth and free or evictable room (6). Never fails;
- * a hint that cannot be followed now is dropped. One that nobody wanted by the end
- * of the next step is canceled if it still loads. */
-void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count);
+/* Hints: starts loads on idle bandwidth and free or evictable room (6), those with the
+ * lowest `due` first. Never fails; a hint that cannot be followed now is dropped. One that
+ * nobody wanted by the end of the next step is canceled if it still loads. */
+void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count, uint64_t due);
+/* Hints that turned out wrong: as if they had not been given, but for what has come. Those
+ * that somebody wants are passed over. */
+void dp_tier_give_up(dp_tier *tier, const dp_page_id *pages, size_t count);
 
 /* All zero: nobody. While nothing is wanted. */
 void dp_tier_set_observer(dp_tier *tier, const dp_tier_observer *observer);
@@ -189,24 +194,19 @@ void dp_tier_tick(dp_tier *tier);
  * leases end. DP_E_BUDGET when pinned pages and the largest page do not fit. */
 dp_status dp_tier_set_budget(dp_tier *tier, uint64_t budget_bytes, dp_error *err);
 
-#define DP_TIER_LATENCY_BUCKETS 128 /* quarter powers of two from 1 us to over an hour */
-
 typedef struct dp_tier_stats {
     uint64_t budget_bytes, slot_bytes, slot_bytes_max, pinned_bytes;
     uint64_t page_count, resident_count, lease_count;
     uint64_t expert_hits, expert_misses, expert_prefetch_hits;
     uint64_t always_hits, always_misses, always_prefetch_hits;
     uint64_t loads, load_failures, evictions;
-    uint64_t read_bytes;                       /* data bytes that arrived, all sources */
-    uint64_t prefetch_useful_bytes;            /* of pages wanted after all */
-    uint64_t prefetch_wasted_bytes;            /* that arrived, and left unused */
-    uint64_t wait_ns;                          /* callers waited for pages */
-    uint64_t latency[DP_TIER_LATENCY_BUCKETS]; /* demand loads by time from want to resident */
-    uint64_t latency_max_ns;                   /* of them */
+    uint64_t read_bytes;            /* data bytes that arrived, all sources */
+    uint64_t prefetch_useful_bytes; /* of pages wanted after all */
+    uint64_t prefetch_wasted_bytes; /* that arrived, and left unused */
+    uint64_t wait_ns;               /* callers waited for pages */
+    uint64_t busy_ns;               /* something was being read */
+    dp_page_times times;            /* not of pages wanted uncounted, or pinned */
 } dp_tier_stats;
 
 void dp_tier_stats_read(dp_tier *tier, dp_tier_stats *out);
-/* The q-quantile (0..1) of a latency histogram in ns; 0 when it is empty. */
-uint64_t dp_tier_latency_quantile(const dp_tier_stats *stats, double q);
-
 #endif

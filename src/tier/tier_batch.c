@@ -32,7 +32,7 @@ static dp_status check_fit_locked(dp_tier *tier, const dp_page_id *pages, size_t
 
 /* Caller holds tier->lock. The want takes part in what is there or on its way, or
  * joins the queue. */
-static dp_claim claim_locked(dp_tier *tier, dp_page *page)
+static dp_claim claim_locked(dp_tier *tier, dp_page *page, bool is_counted)
 {
     switch (page->state) {
     case DP_PAGE_RESIDENT:
@@ -53,8 +53,12 @@ static dp_claim claim_locked(dp_tier *tier, dp_page *page)
     case DP_PAGE_QUEUED:
         break;
     }
-    if (page->want_count++ == 0)
+    if (page->want_count++ == 0) {
         page->want_ns = dp_clock_now_ns(tier->clock);
+        page->latency = !is_counted                      ? NULL
+                        : page->state == DP_PAGE_LOADING ? &tier->stats.times.covered
+                                                         : &tier->stats.times.demand;
+    }
     return DP_CLAIM_WAITING;
 }
 
@@ -92,11 +96,11 @@ static dp_status want(dp_tier *tier, const dp_page_id *pages, size_t count, uint
         dp_page *page = tier->pages[pages[i]];
         if (is_counted)
             count_want_locked(tier, page);
-        batch->_state[i] = (uint8_t)claim_locked(tier, page);
+        batch->_state[i] = (uint8_t)claim_locked(tier, page, is_counted);
         if (page->is_prefetched)
             tier->stats.prefetch_useful_bytes += page->data_bytes;
         page->is_prefetched = false;
-        page->hint_end = 0;
+        dp_tier_forget_hint_locked(tier, page);
         if (is_counted)
             dp_tier_note_use_locked(tier, page);
     }

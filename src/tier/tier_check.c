@@ -80,6 +80,20 @@ static void check_room(dp_tier *tier)
     }
 }
 
+static void check_hints(dp_tier *tier)
+{
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < tier->page_count; i++) {
+        const dp_page *page = tier->pages[i];
+        if (!page)
+            continue;
+        DP_CHECK((page->hint_end != 0) == !dp_link_is_alone(&page->hint_link));
+        count += page->hint_end != 0;
+    }
+    DP_CHECK(count == list_count(&tier->hinted));
+}
+
 void dp_tier_check(dp_tier *tier)
 {
     sums sums = { 0 };
@@ -96,5 +110,6 @@ void dp_tier_check(dp_tier *tier)
     DP_CHECK(sums.queued_count == list_count(&tier->queue));
     DP_CHECK(sums.loading_count == list_count(&tier->loads));
     check_room(tier);
+    check_hints(tier);
     dp_mutex_unlock(&tier->lock);
 }

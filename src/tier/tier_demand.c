@@ -1,6 +1,8 @@
 #include "base/assert.h"
 #include "tier/tier_impl.h"
 
+#define HINTED_SCORE 1e300 /* above every policy's: whatever it was, it is wanted next */
+
 static bool is_hit(const dp_page *page)
 {
     return page->state == DP_PAGE_RESIDENT && !page->is_prefetched;
@@ -15,17 +17,10 @@ static double phase_locked(const dp_tier *tier, const dp_page *page)
 
 double dp_tier_score_locked(const dp_tier *tier, const dp_page *page)
 {
-    dp_page_heat heat = page->heat;
-
-    /* What was fetched early stands where it will stand once it is demanded. As
-     * it is, it would be the first to leave. */
-    if (page->is_prefetched)
-        dp_heat_touch(&heat, page->tick);
-    return tier->policy->score(&heat, page->hits);
+    return page->hint_end ? HINTED_SCORE : tier->policy->score(&page->heat, page->hits);
 }
 
-/* Caller holds tier->lock. The page's place among those that may leave, if it is one. */
-static void rescore_locked(dp_tier *tier, dp_page *page)
+void dp_tier_rescore_locked(dp_tier *tier, dp_page *page)
 {
     if (page->evict_item.at != DP_HEAP_NOWHERE)
         dp_heap_move(&tier->evictable, &page->evict_item, dp_tier_score_locked(tier, page));
@@ -46,7 +41,7 @@ static void forecast_locked(dp_tier *tier, uint32_t layer, uint32_t count)
             continue;
         pages[e]->heat.due = now + (double)steps[e];
         if (tier->policy->moves_layer)
-            rescore_locked(tier, pages[e]);
+            dp_tier_rescore_locked(tier, pages[e]);
     }
 }
 
@@ -87,7 +82,7 @@ void dp_tier_set_policy(dp_tier *tier, const dp_policy *policy)
     tier->policy = policy;
     for (uint32_t i = 0; i < tier->page_count; i++)
         if (tier->pages[i])
-            rescore_locked(tier, tier->pages[i]);
+            dp_tier_rescore_locked(tier, tier->pages[i]);
     dp_mutex_unlock(&tier->lock);
 }
 

@@ -171,7 +171,7 @@ static void test_data_of_every_way(void **unused)
             uint64_t first = dp_rng_below(&rng, PAGE_COUNT);
             for (size_t i = 0; i < count; i++)
                 pages[i] = (dp_page_id)((first + i) % PAGE_COUNT);
-            dp_tier_prefetch(pair.tier, pages, 2);
+            dp_tier_prefetch(pair.tier, pages, 2, 0);
             CHECK_OK(take(pair.tier, pages, count, &err), err);
             dp_tier_tick(pair.tier);
         }

@@ -69,7 +69,9 @@ struct dp_tier {
 
     dp_link queue; /* of QUEUED pages, first wanted first */
     dp_link loads;
-    dp_link batches; /* begun, not ended */
+    uint64_t busy_begin_ns; /* `loads` is not empty: since then */
+    dp_link batches;        /* begun, not ended */
+    dp_link hinted;         /* pages, see page.h */
 
     uint64_t tick;
     uint64_t use_count;     /* orders demands and prefetches */
@@ -83,8 +85,10 @@ struct dp_tier {
 
 /* tier_demand.c: pages are wanted; before any is claimed. */
 void dp_tier_note_demand_locked(dp_tier *tier, const dp_page_id *pages, size_t count);
-/* By the policy of now; lower leaves first. */
+/* By the policy of now; lower leaves first, what is hinted last. */
 double dp_tier_score_locked(const dp_tier *tier, const dp_page *page);
+/* The page's place among those that may leave, if it is one, after something changed. */
+void dp_tier_rescore_locked(dp_tier *tier, dp_page *page);
 
 /* tier_load.c: after anything that may have made room or need of it (a lease or a
  * load ended, a want, another budget): serves the queue, shrinks to the budget. */
@@ -100,6 +104,11 @@ void dp_tier_forbid_evict_locked(dp_tier *tier, dp_page *page);
  * least one slot was given back at once. */
 bool dp_tier_cancel_unwanted_locked(dp_tier *tier, uint64_t tick_end);
 
+/* The page is not hinted any more. */
+void dp_tier_forget_hint_locked(dp_tier *tier, dp_page *page);
+/* A tick began: hints that are over. */
+void dp_tier_expire_hints_locked(dp_tier *tier);
+
 /* Takes the memory of a page nobody leases, wants or has pinned; releases the lock
  * while it waits for reads to end. */
 void dp_tier_vacate_locked(dp_tier *tier, dp_page *page);
@@ -108,7 +117,7 @@ void dp_tier_vacate_locked(dp_tier *tier, dp_page *page);
 void dp_tier_fail_claims_locked(dp_tier *tier, dp_page *page, const dp_error *error);
 
 /* tier_stats.c */
-void dp_tier_count_latency_locked(dp_tier *tier, uint64_t ns);
+void dp_tier_count_latency_locked(dp_tier *tier, dp_latency *latency, uint64_t ns);
 
 /* tier_check.c: stops the program where an invariant of tier.h or page.h does not
  * hold. Takes the lock; slow. Any thread, between calls. */

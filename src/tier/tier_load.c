@@ -160,6 +160,9 @@ static void arrive_locked(dp_tier *tier, dp_page *page)
     page->state = DP_PAGE_RESIDENT;
     page->arrival = ++tier->arrival_count;
     tier->stats.loads++;
+    if (page->latency)
+        dp_tier_count_latency_locked(tier, page->latency,
+                                     dp_clock_now_ns(tier->clock) - page->want_ns);
     if (page->is_warm) { /* from here on as if it had been demanded */
         page->is_warm = false;
         page->is_prefetched = false;
@@ -171,7 +174,6 @@ static void arrive_locked(dp_tier *tier, dp_page *page)
     page->lease_count = page->want_count;
     tier->lease_count += page->want_count;
     page->want_count = 0;
-    dp_tier_count_latency_locked(tier, dp_clock_now_ns(tier->clock) - page->want_ns);
 }
 
 /* All reads of the load have ended. Frees it. */
@@ -180,6 +182,8 @@ static void end_load_locked(dp_tier *tier, dp_load *load)
     dp_page *page = load->page;
 
     dp_link_remove(&load->link);
+    if (dp_link_is_alone(&tier->loads))
+        tier->stats.busy_ns += dp_clock_now_ns(tier->clock) - tier->busy_begin_ns;
     page->load = NULL;
     if (load->error.status == DP_OK) {
         arrive_locked(tier, page);
@@ -245,7 +249,7 @@ static void read_done(dp_source_read *read, const dp_error *error)
     dp_mutex_unlock(&tier->lock);
 }
 
-static void submit_locked(dp_tier *tier, dp_load *load, bool is_prefetch)
+static void submit_locked(dp_tier *tier, dp_load *load, bool is_prefetch, uint64_t due)
 {
     dp_page *page = load->page;
 
@@ -258,6 +262,7 @@ static void submit_locked(dp_tier *tier, dp_load *load, bool is_prefetch)
         read->size = place->part.size;
         read->room = page->slot->bytes + place->at;
         read->is_prefetch = is_prefetch;
+        read->due = due;
         read->done = read_done;
         read->user = load;
         page->data[i] = (const uint8_t *)read->room + place->lead;
@@ -267,7 +272,8 @@ static void submit_locked(dp_tier *tier, dp_load *load, bool is_prefetch)
 
 /* ABSENT or QUEUED -> LOADING. The page's state is unchanged on failure: DP_E_BUSY
  * without a sentence when there is no room now, DP_E_NOMEM. */
-static dp_status start_load_locked(dp_tier *tier, dp_page *page, bool is_prefetch, dp_error *err)
+static dp_status start_load_locked(dp_tier *tier, dp_page *page, bool is_prefetch, uint64_t due,
+                                   dp_error *err)
 {
     size_t size = sizeof(dp_load) + page->part_count * sizeof(dp_source_read);
     dp_load *load;
@@ -287,12 +293,27 @@ static dp_status start_load_locked(dp_tier *tier, dp_page *page, bool is_prefetc
     load->tier = tier;
     load->page = page;
     load->pending = page->part_count;
+    if (dp_link_is_alone(&tier->loads))
+        tier->busy_begin_ns = dp_clock_now_ns(tier->clock);
     dp_link_insert(&tier->loads, &load->link);
     dp_link_remove(&page->queue_link);
     page->load = load;
     page->state = DP_PAGE_LOADING;
-    submit_locked(tier, load, is_prefetch);
+    submit_locked(tier, load, is_prefetch, due);
     return DP_OK;
+}
+
+/* A load that nobody waits for. True: it has ended, and its slot is free. */
+static bool cancel_load_locked(dp_tier *tier, dp_load *load)
+{
+    bool has_ended;
+
+    load->is_canceled = true;
+    cancel_reads_locked(load);
+    has_ended = load->pending == 0;
+    if (has_ended)
+        end_load_locked(tier, load);
+    return has_ended;
 }
 
 bool dp_tier_cancel_unwanted_locked(dp_tier *tier, uint64_t tick_end)
@@ -308,12 +329,7 @@ bool dp_tier_cancel_unwanted_locked(dp_tier *tier, uint64_t tick_end)
         if (load->is_canceled || page->want_count || page->is_pinned || page->tick >= tick_end ||
             (page->is_warm && tick_end != UINT64_MAX))
             continue;
-        load->is_canceled = true;
-        cancel_reads_locked(load);
-        if (load->pending == 0) {
-            end_load_locked(tier, load);
-            is_any_ended = true;
-        }
+        is_any_ended |= cancel_load_locked(tier, load);
     }
     return is_any_ended;
 }
@@ -321,13 +337,8 @@ bool dp_tier_cancel_unwanted_locked(dp_tier *tier, uint64_t tick_end)
 void dp_tier_vacate_locked(dp_tier *tier, dp_page *page)
 {
     DP_CHECK(page->lease_count == 0 && page->want_count == 0 && !page->is_pinned);
-    if (page->state == DP_PAGE_LOADING && !page->load->is_canceled) {
-        dp_load *load = page->load;
-        load->is_canceled = true;
-        cancel_reads_locked(load);
-        if (load->pending == 0)
-            end_load_locked(tier, load);
-    }
+    if (page->state == DP_PAGE_LOADING && !page->load->is_canceled)
+        cancel_load_locked(tier, page->load);
     while (page->state == DP_PAGE_LOADING)
         dp_cond_wait(&tier->changed, &tier->lock);
     if (page->state == DP_PAGE_RESIDENT) {
@@ -361,7 +372,7 @@ void dp_tier_settle_locked(dp_tier *tier)
         dp_error error;
         dp_status st;
 
-        st = start_load_locked(tier, page, false, &error);
+        st = start_load_locked(tier, page, false, 0, &error);
         if (st == DP_E_BUSY) {
             if (!dp_tier_cancel_unwanted_locked(tier, UINT64_MAX))
                 return;
@@ -375,13 +386,44 @@ void dp_tier_settle_locked(dp_tier *tier)
     }
 }
 
-static void prefetch(dp_tier *tier, const dp_page_id *pages, size_t count, bool is_warm)
+void dp_tier_forget_hint_locked(dp_tier *tier, dp_page *page)
+{
+    if (!page->hint_end)
+        return;
+    page->hint_end = 0;
+    dp_link_remove(&page->hint_link);
+    dp_tier_rescore_locked(tier, page);
+}
+
+void dp_tier_expire_hints_locked(dp_tier *tier)
+{
+    dp_link *next;
+
+    for (dp_link *link = tier->hinted.next; link != &tier->hinted; link = next) {
+        dp_page *page = DP_LISTED(link, dp_page, hint_link);
+
+        next = link->next;
+        if (page->hint_end < tier->tick)
+            dp_tier_forget_hint_locked(tier, page);
+    }
+}
+
+static void note_hint_locked(dp_tier *tier, dp_page *page)
+{
+    page->hint_end = tier->tick + 1;
+    if (dp_link_is_alone(&page->hint_link))
+        dp_link_insert(&tier->hinted, &page->hint_link);
+    dp_tier_rescore_locked(tier, page);
+}
+
+static void prefetch(dp_tier *tier, const dp_page_id *pages, size_t count, bool is_warm,
+                     uint64_t due)
 {
     dp_mutex_lock(&tier->lock);
     /* All are spared before the first looks for room: none leaves for another. */
     for (size_t i = 0; i < count; i++) {
         DP_CHECK(pages[i] < tier->page_count);
-        tier->pages[pages[i]]->hint_end = tier->tick + 1;
+        note_hint_locked(tier, tier->pages[pages[i]]);
     }
     for (size_t i = 0; i < count; i++) {
         dp_page *page = tier->pages[pages[i]];
@@ -389,9 +431,11 @@ static void prefetch(dp_tier *tier, const dp_page_id *pages, size_t count, bool 
             continue;
         if (!dp_link_is_alone(&tier->queue))
             break; /* demand waits for room (6) */
-        if (start_load_locked(tier, page, true, NULL) == DP_OK) {
+        if (start_load_locked(tier, page, true, due, NULL) == DP_OK) {
             page->is_prefetched = true;
             page->is_warm = is_warm;
+            page->latency = &tier->stats.times.ahead;
+            page->want_ns = dp_clock_now_ns(tier->clock);
             dp_tier_note_use_locked(tier, page);
         } else if (is_warm) {
             break; /* the best come first */
@@ -400,12 +444,31 @@ static void prefetch(dp_tier *tier, const dp_page_id *pages, size_t count, bool 
     dp_mutex_unlock(&tier->lock);
 }
 
-void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count)
+void dp_tier_prefetch(dp_tier *tier, const dp_page_id *pages, size_t count, uint64_t due)
 {
-    prefetch(tier, pages, count, false);
+    prefetch(tier, pages, count, false, due);
 }
 
 void dp_tier_warm(dp_tier *tier, const dp_page_id *pages, size_t count)
 {
-    prefetch(tier, pages, count, true);
+    prefetch(tier, pages, count, true, UINT64_MAX);
+}
+
+void dp_tier_give_up(dp_tier *tier, const dp_page_id *pages, size_t count)
+{
+    dp_mutex_lock(&tier->lock);
+    for (size_t i = 0; i < count; i++) {
+        dp_page *page;
+
+        DP_CHECK(pages[i] < tier->page_count);
+        page = tier->pages[pages[i]];
+        if (page->want_count)
+            continue;
+        dp_tier_forget_hint_locked(tier, page);
+        if (page->state == DP_PAGE_LOADING && page->is_prefetched && !page->is_warm &&
+            !page->is_pinned && !page->load->is_canceled)
+            cancel_load_locked(tier, page->load);
+    }
+    dp_tier_settle_locked(tier);
+    dp_mutex_unlock(&tier->lock);
 }

@@ -191,7 +191,9 @@ static void step_prefetch(world *w)
 
     for (size_t i = 0; i < DP_ARRAY_LEN(pages); i++)
         pages[i] = (dp_page_id)below(w, PAGE_COUNT);
-    dp_tier_prefetch(w->tier, pages, DP_ARRAY_LEN(pages));
+    dp_tier_prefetch(w->tier, pages, DP_ARRAY_LEN(pages), below(w, 4));
+    if (below(w, 2))
+        dp_tier_give_up(w->tier, pages, DP_ARRAY_LEN(pages));
 }
 
 static void step(world *w)

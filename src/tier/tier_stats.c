@@ -6,25 +6,32 @@
 #define BUCKETS_PER_OCTAVE 4
 #define BUCKET_FIRST_NS    1000.0
 
-void dp_tier_count_latency_locked(dp_tier *tier, uint64_t ns)
+void dp_tier_count_latency_locked(dp_tier *tier, dp_latency *latency, uint64_t ns)
 {
     double octaves = log2(DP_MAX((double)ns, BUCKET_FIRST_NS) / BUCKET_FIRST_NS);
     uint32_t bucket = (uint32_t)(octaves * BUCKETS_PER_OCTAVE);
 
     DP_ASSERT(dp_mutex_is_held(&tier->lock));
-    tier->stats.latency[DP_MIN(bucket, DP_TIER_LATENCY_BUCKETS - 1)]++;
-    tier->stats.latency_max_ns = DP_MAX(tier->stats.latency_max_ns, ns);
+    latency->buckets[DP_MIN(bucket, DP_LATENCY_BUCKETS - 1)]++;
+    latency->max_ns = DP_MAX(latency->max_ns, ns);
 }
 
-uint64_t dp_tier_latency_quantile(const dp_tier_stats *stats, double q)
+uint64_t dp_latency_count(const dp_latency *latency)
 {
     uint64_t total = 0;
+
+    for (uint32_t i = 0; i < DP_LATENCY_BUCKETS; i++)
+        total += latency->buckets[i];
+    return total;
+}
+
+uint64_t dp_latency_quantile(const dp_latency *latency, double q)
+{
+    uint64_t total = dp_latency_count(latency);
     uint64_t below = 0;
 
-    for (uint32_t i = 0; i < DP_TIER_LATENCY_BUCKETS; i++)
-        total += stats->latency[i];
-    for (uint32_t i = 0; i < DP_TIER_LATENCY_BUCKETS; i++) {
-        below += stats->latency[i];
+    for (uint32_t i = 0; i < DP_LATENCY_BUCKETS; i++) {
+        below += latency->buckets[i];
         /* the bucket's middle, as ratios go: at most 9 % off */
         if (below && (double)below >= q * (double)total)
             return (uint64_t)(BUCKET_FIRST_NS * exp2((i + 0.5) / BUCKETS_PER_OCTAVE));
@@ -39,6 +46,8 @@ void dp_tier_stats_read(dp_tier *tier, dp_tier_stats *out)
 
     dp_mutex_lock(&tier->lock);
     *out = tier->stats;
+    if (!dp_link_is_alone(&tier->loads))
+        out->busy_ns += dp_clock_now_ns(tier->clock) - tier->busy_begin_ns;
     out->budget_bytes = tier->slots.budget_bytes;
     out->slot_bytes = dp_slots_bytes(&tier->slots);
     out->slot_bytes_max = tier->slots.bytes_max;

@@ -261,7 +261,7 @@ static void test_prefetch_is_counted_apart(void **unused)
     bench b;
 
     bench_open(&b, 8, 6);
-    dp_tier_prefetch(b.tier, b.pages, 3);
+    dp_tier_prefetch(b.tier, b.pages, 3, 0);
     CHECK(b.fake.prefetch_count == 6, "three pages of two parts");
     end_page(&b, DP_OK); /* page 0 came, 1 and 2 are in flight */
     CHECK_OK(dp_tier_want(b.tier, b.pages, 3, states, &batch, &err), err);
@@ -283,17 +283,17 @@ static void test_prefetch_leaves_room_and_what_is_used(void **unused)
     bench b;
 
     bench_open(&b, 16, 4);
-    dp_tier_prefetch(b.tier, b.pages, 16);
+    dp_tier_prefetch(b.tier, b.pages, 16, 0);
     CHECK(b.fake.submit_count == 6, "room of the largest page stays: %d", (int)b.fake.submit_count);
     dp_source_fake_end_all(&b.fake);
     use_pages(&b, &b.pages[3], 1);
     dp_tier_tick(b.tier);
-    dp_tier_prefetch(b.tier, &b.pages[8], 4);
+    dp_tier_prefetch(b.tier, &b.pages[8], 4, 0);
     CHECK(b.fake.waiting_count == 2, "what was hinted in the last step stays, used or not");
     CHECK(!is_resident(&b, 3), "what was used may leave");
     dp_source_fake_end_all(&b.fake);
     dp_tier_tick(b.tier);
-    dp_tier_prefetch(b.tier, &b.pages[8], 4);
+    dp_tier_prefetch(b.tier, &b.pages[8], 4, 0);
     CHECK(b.fake.waiting_count == 6, "now it leaves");
     CHECK(is_resident(&b, 8), "but the one that is hinted again");
     stats = stats_of(&b);
@@ -313,14 +313,49 @@ static void test_demand_takes_room_of_prefetch(void **unused)
     bench b;
 
     bench_open(&b, 16, 4);
-    dp_tier_prefetch(b.tier, b.pages, 3);
+    dp_tier_prefetch(b.tier, b.pages, 3, 0);
     CHECK_OK(dp_tier_want(b.tier, &b.pages[8], 4, states, &batch, &err), err);
     CHECK(b.fake.cancel_count == 6 && b.fake.waiting_count == 8, "all room is for demand");
-    dp_tier_prefetch(b.tier, b.pages, 3);
+    dp_tier_prefetch(b.tier, b.pages, 3, 0);
     CHECK(b.fake.waiting_count == 8, "no prefetch while demand needs all");
     dp_source_fake_end_all(&b.fake);
     dp_tier_batch_end(&batch);
     dp_tier_check(b.tier);
+    bench_close(&b);
+}
+
+static void test_hints_are_given_up(void **unused)
+{
+    dp_tier_batch batch;
+    uint8_t states[1];
+    dp_tier_stats stats;
+    dp_error err;
+    bench b;
+
+    bench_open(&b, 16, 6);
+    dp_tier_prefetch(b.tier, b.pages, 4, 0);
+    end_page(&b, DP_OK); /* page 0 came; page 1 is wanted; 2 and 3 are in flight */
+    CHECK_OK(dp_tier_want(b.tier, &b.pages[1], 1, states, &batch, &err), err);
+    dp_tier_give_up(b.tier, b.pages, 3);
+    CHECK(b.fake.cancel_count == 2 && b.fake.waiting_count == 4, "page 2 alone is canceled");
+    dp_tier_check(b.tier);
+    dp_source_fake_end_all(&b.fake);
+    dp_tier_batch_end(&batch);
+    CHECK(is_resident(&b, 0) && is_resident(&b, 1) && !is_resident(&b, 2) && is_resident(&b, 3),
+          "what came stays");
+    stats = stats_of(&b);
+    CHECK(dp_latency_count(&stats.times.covered) == 1, "waited for, read ahead");
+    CHECK(dp_latency_count(&stats.times.ahead) == 2, "read ahead");
+    CHECK(dp_latency_count(&stats.times.demand) == 0, "nothing had to be asked for");
+    /* Demand takes what was given up before what is hinted. */
+    use_pages(&b, &b.pages[8], 4);
+    use_pages(&b, &b.pages[12], 1);
+    CHECK(!is_resident(&b, 0) && is_resident(&b, 3), "hinted: leaves last");
+    dp_tier_tick(b.tier);
+    dp_tier_tick(b.tier);
+    use_pages(&b, &b.pages[8], 5);
+    use_pages(&b, &b.pages[4], 1);
+    CHECK(!is_resident(&b, 3), "no longer hinted");
     bench_close(&b);
 }
 
@@ -337,7 +372,7 @@ static void test_wanted_after_cancel(void **unused)
 
     bench_open(&b, 16, 4);
     b.fake.late_percent = 100;
-    dp_tier_prefetch(b.tier, b.pages, 3);
+    dp_tier_prefetch(b.tier, b.pages, 3, 0);
     CHECK_OK(dp_tier_want(b.tier, &b.pages[8], 4, states[0], &batches[0], &err), err);
     CHECK_OK(dp_tier_want(b.tier, b.pages, 1, states[1], &batches[1], &err), err);
     dp_tier_check(b.tier);
@@ -616,7 +651,7 @@ static void test_latencies(void **unused)
     dp_tier_stats stats = { 0 };
     bench b;
 
-    CHECK(dp_tier_latency_quantile(&stats, 0.5) == 0, "empty");
+    CHECK(dp_latency_quantile(&stats.times.demand, 0.5) == 0, "empty");
     bench_open(&b, 64, 64);
     for (uint32_t i = 0; i < 64; i++) {
         dp_tier_batch batch;
@@ -628,8 +663,8 @@ static void test_latencies(void **unused)
         dp_tier_batch_end(&batch);
     }
     stats = stats_of(&b);
-    CHECK(is_near(dp_tier_latency_quantile(&stats, 0.5), 2e6), "2 ms");
-    CHECK(is_near(dp_tier_latency_quantile(&stats, 0.99), 5e9), "5 s");
+    CHECK(is_near(dp_latency_quantile(&stats.times.demand, 0.5), 2e6), "2 ms");
+    CHECK(is_near(dp_latency_quantile(&stats.times.demand, 0.99), 5e9), "5 s");
     bench_close(&b);
 }
 
@@ -649,12 +684,12 @@ static void test_pages_come_and_go(void **unused)
 
     bench_open(&b, 8, 4);
     use_pages(&b, &b.pages[1], 1);
-    dp_tier_prefetch(b.tier, &b.pages[2], 1);
+    dp_tier_prefetch(b.tier, &b.pages[2], 1, 0);
     dp_tier_remove_page(b.tier, b.pages[1]);
     dp_tier_remove_page(b.tier, b.pages[2]);
     CHECK(stats_of(&b).page_count == 6 && stats_of(&b).resident_count == 0, "two are gone");
     b.fake.late_percent = 100;
-    dp_tier_prefetch(b.tier, &b.pages[3], 1);
+    dp_tier_prefetch(b.tier, &b.pages[3], 1, 0);
     CHECK_OK(dp_thread_start(&disk, "disk", end_reads, &b.fake, &err), err);
     dp_tier_remove_page(b.tier, b.pages[3]);
     dp_source_fake_stop(&b.fake);
@@ -678,7 +713,7 @@ static void test_unpin(void **unused)
 
     bench_open(&b, 8, 4);
     dp_source_fake_end_all(&b.fake);
-    dp_tier_prefetch(b.tier, b.pages, 3);
+    dp_tier_prefetch(b.tier, b.pages, 3, 0);
     dp_source_fake_end_all(&b.fake);
     CHECK_OK(dp_tier_pin(b.tier, b.pages, 3, NULL, NULL, &err), err);
     dp_tier_unpin(b.tier, &b.pages[1], 3); /* the last of them was not pinned */
@@ -703,6 +738,7 @@ int main(void)
         cmocka_unit_test(test_prefetch_is_counted_apart),
         cmocka_unit_test(test_prefetch_leaves_room_and_what_is_used),
         cmocka_unit_test(test_demand_takes_room_of_prefetch),
+        cmocka_unit_test(test_hints_are_given_up),
         cmocka_unit_test(test_wanted_after_cancel),
         cmocka_unit_test(test_pin),
         cmocka_unit_test(test_pinned_slots_are_exact),

@@ -104,7 +104,7 @@ static void change_main(void *user)
         uint64_t slots = SLOTS_MIN + dp_rng_below(&rng, SLOTS_MAX - SLOTS_MIN + 1);
         dp_error err;
 
-        dp_tier_prefetch(shared->tier, &page, 1);
+        dp_tier_prefetch(shared->tier, &page, 1, 0);
         dp_tier_tick(shared->tier);
         if (dp_tier_set_budget(shared->tier, slots * PAGE_BYTES, &err))
             shared->wrong_count++;
