@@ -26,6 +26,12 @@ typedef struct dp_layout {
     uint32_t file_count, piece_size, piece_count;
 } dp_layout;
 
+/* Numbers files of which path and pieces.file_size are set, cut into pieces of piece_size; they
+ * are borrowed by *out. name: of the model, for the sentence. DP_E_LIMIT: more pieces than
+ * DP_LAYOUT_PIECES_MAX; DP_E_CORRUPT: an empty file. */
+dp_status dp_layout_number(dp_layout *out, dp_layout_file *files, uint32_t file_count,
+                           uint32_t piece_size, const char *name, dp_error *err);
+
 /* Where a piece lies: its file, its number in that file, its bytes. */
 typedef struct dp_layout_place {
     uint32_t file, piece, size;
