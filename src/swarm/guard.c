@@ -68,9 +68,12 @@ static bool is_late_locked(dp_guard_connection *c, uint64_t now)
     case GUARD_HEADER:
         return now - c->since_ns > config->header_ns;
     case GUARD_IDLE:
-        if (dp_tcp_counts_read(c->fd, &counts) && counts.received > c->since.received)
+        if (!dp_tcp_counts_read(c->fd, &counts))
+            return now - c->since_ns > config->idle_ns;
+        if (counts.received > c->since.received)
             set_state_locked(c, GUARD_HEADER);
-        return now - c->since_ns > config->idle_ns;
+        /* libmicrohttpd does not always see an end that came before its response. */
+        return now - c->since_ns > (counts.has_ended ? config->header_ns : config->idle_ns);
     case GUARD_RESPONSE:
         if (now - c->since_ns <= config->progress_ns || c->is_paused)
             return false;
@@ -232,6 +235,8 @@ static void leave_locked(dp_guard *guard, dp_guard_connection *c)
     guard->stats.connections--;
     if (!c->is_cut)
         guard->live--;
+    if (c->state == GUARD_RESPONSE) /* it was not told of the end, which comes with this one */
+        guard->stats.responses--;
     if (c->slot != DP_LIMITS_NONE)
         dp_limits_leave(guard->limits, c->slot);
 }
@@ -296,6 +301,7 @@ uint64_t dp_guard_begin(dp_guard_connection *c)
     uint64_t wait_ns;
 
     dp_mutex_lock(&c->guard->lock);
+    c->guard->stats.responses++;
     set_state_locked(c, GUARD_RESPONSE);
     wait_ns = dp_limits_request(c->guard->limits, c->slot, c->since_ns);
     dp_mutex_unlock(&c->guard->lock);
@@ -308,6 +314,7 @@ void dp_guard_end(dp_guard_connection *c)
     if (c->is_taken)
         dp_limits_end(c->guard->limits, c->slot);
     c->is_taken = false;
+    c->guard->stats.responses--;
     set_state_locked(c, GUARD_IDLE);
     dp_mutex_unlock(&c->guard->lock);
 }

@@ -10,8 +10,8 @@
  *                    drip meanwhile. That one began is read from the system's count of received
  *                    bytes, since libmicrohttpd does not tell.
  *          RESPONSE  the client takes progress_bytes in every progress_ns, or all there is.
- *          IDLE      at most idle_ns; when all connections are in use, the one that waited
- *                    longest makes room for a new one.
+ *          IDLE      at most idle_ns, header_ns once the client said goodbye; when all
+ *                    connections are in use, the one that waited longest makes room.
  *
  * Invariants
  *   (1) At most connections_max connections that were not cut.
@@ -67,6 +67,7 @@ void dp_guard_cut(dp_guard_connection *c); /* between its begin and end */
 
 typedef struct dp_guard_stats {
     uint32_t connections;  /* now */
+    uint32_t responses;    /* of these, under way */
     uint64_t refused, cut; /* at once; later, for being slow or in the way */
 } dp_guard_stats;
 void dp_guard_stats_read(dp_guard *guard, dp_guard_stats *out);

@@ -10,7 +10,8 @@
 #include "base/status.h"
 #include "swarm/listen.h"
 
-/* Room in libmicrohttpd's own limit for connections that were cut and not yet closed. */
+/* Room in libmicrohttpd's own limit, which each thread has an equal part of, for connections
+ * that were cut and not yet closed. A thread without room leaves new ones to the others. */
 #define CLOSING_MAX 16
 
 #define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
@@ -66,7 +67,7 @@ static void forget(char *pem, size_t size)
 static struct MHD_Daemon *start_daemon(dp_http *http, const dp_http_config *config, int fd)
 {
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-    unsigned limit = config->threads * (config->guard.connections_max + CLOSING_MAX);
+    unsigned limit = config->guard.connections_max + config->threads * CLOSING_MAX;
     struct MHD_OptionItem tls[] = {
         { MHD_OPTION_HTTPS_MEM_CERT, 0, http->certificate },
         { MHD_OPTION_HTTPS_MEM_KEY, 0, http->key },

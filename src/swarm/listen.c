@@ -13,6 +13,9 @@
 #define LISTEN_TEXT_MAX 64
 #define LISTEN_BACKLOG  512
 
+/* A state that <netinet/tcp.h> names, which goes with <linux/tcp.h> in no file. */
+#define STATE_CLOSE_WAIT 8
+
 /* Host and port of "HOST:PORT" or "[HOST]:PORT". */
 static bool split_address(const char *text, char host[LISTEN_TEXT_MAX], const char **port)
 {
@@ -103,11 +106,12 @@ bool dp_tcp_counts_read(int fd, dp_tcp_counts *out)
     struct tcp_info info;
     socklen_t size = sizeof info;
 
-    *out = (dp_tcp_counts){ 0, 0 };
+    *out = (dp_tcp_counts){ 0, 0, false };
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) ||
         size < offsetof(struct tcp_info, tcpi_segs_out)) /* counts both, since Linux 4.2 */
         return false;
-    *out = (dp_tcp_counts){ info.tcpi_bytes_received, info.tcpi_bytes_acked };
+    *out = (dp_tcp_counts){ info.tcpi_bytes_received, info.tcpi_bytes_acked,
+                            info.tcpi_state == STATE_CLOSE_WAIT };
     return true;
 }
 

@@ -15,10 +15,11 @@ dp_status dp_listen_open(int *out, const char *address_port, bool wants_bbr, dp_
 void dp_listen_close(int fd);
 uint16_t dp_listen_port(int fd);
 
-/* Bytes of a connection that came, and that the other end acknowledged. False: the system
- * does not count them. */
+/* Bytes of a connection that came, and that the other end acknowledged; whether it said that
+ * no more will come. False: the system does not tell. */
 typedef struct dp_tcp_counts {
     uint64_t received, acknowledged;
+    bool has_ended;
 } dp_tcp_counts;
 bool dp_tcp_counts_read(int fd, dp_tcp_counts *out);
 

@@ -1,16 +1,31 @@
 /* range_server.h - gives pieces that are here to peers and browsers, by HTTP ranges.
  *
  * Room     GET, HEAD and OPTIONS of /KEY/PATH, KEY the model's hex info-hash, PATH as in the
- *          torrent (BEP 19), found by look-up and never as a path of this machine. 206 for one
- *          range whose pieces are all here, 404 for absent ones, 416, 503 + Retry-After
- *          over a cap; keep-alive for hours. CORS and private-network preflight, so that
- *          browsers can be clients. What goes out was hashed when it was read (store.h).
+ *          torrent (BEP 19), found by look-up and never as a path of this machine. A response
+ *          holds one buffer of a piece and reads the store piece by piece as the client
+ *          takes them, so what goes out was hashed when it was read (store.h). A piece that
+ *          leaves in the middle of a response ends the connection; no wrong byte is sent.
+ *          CORS and private-network preflight, so that browsers can be clients.
  *
- * Threads  libmicrohttpd's; calls from any.
+ * Answers  200  the whole file; of HEAD its size, Accept-Ranges and ETag, the file's root
+ *          204  OPTIONS
+ *          206  one range whose pieces are all here; If-Range counts
+ *          400  a target that is none; a request with a body
+ *          401  without the token
+ *          404  no such model or file, or pieces of it that are not here
+ *          405  another method
+ *          416  a range past the end, ill-formed, or several (range_request.h)
+ *          503  with Retry-After: over the cap or a limit of the client's address, or no buffer
+ *               is free. Asking another peer is better than a place in a queue.
  *
- * Limits   Connections, connections of one address, requests a second of one address, header
- *          bytes, bytes a second of all, and idle time (slow-loris) are bounded by limits.h.
- *          Memory is at most DP_RANGE_BUFFERS pieces whatever clients do.
+ *          Padding files of hybrid torrents are answered with as many zeros.
+ *
+ * Threads  libmicrohttpd's; calls from any, but not from a callback of the store.
+ *
+ * Limits   Connections, connections, responses and requests a second of one address, header
+ *          bytes, bytes a second of all, and time (10 s for a header, 8.7 kB/s for a response)
+ *          are bounded by guard.h and limits.h. Memory is at most DP_RANGE_BUFFERS times a
+ *          piece and a block, and 16 KiB a connection, whatever clients do.
  */
 #ifndef DP_SWARM_RANGE_SERVER_H
 #define DP_SWARM_RANGE_SERVER_H
@@ -21,7 +36,10 @@
 
 typedef struct dp_range_server dp_range_server;
 
-#define DP_RANGE_BUFFERS 32 /* responses read from the store at a time */
+#define DP_RANGE_BUFFERS         32                  /* responses read from the store at a time */
+#define DP_RANGE_BLOCK           ((size_t)128 << 10) /* handed to the system at a time */
+#define DP_RANGE_MODELS_MAX      64
+#define DP_RANGE_CONNECTIONS_MAX 4096
 
 typedef struct dp_range_server_config {
     const char *listen;                    /* "ADDRESS:PORT", port 0: any */
@@ -41,13 +59,19 @@ uint16_t dp_range_server_port(const dp_range_server *server);
 bool dp_range_server_is_tls(const dp_range_server *server);
 
 /* From now on /key/... is answered from files[layout->file_count]; all borrowed until
- * dp_range_server_remove, which waits for the responses under way. */
+ * dp_range_server_remove, which ends the responses under way and waits for them. DP_E_INVALID: a
+ * key that is served already, or is none. DP_E_LIMIT, DP_E_NOMEM. */
 dp_status dp_range_server_add(dp_range_server *server, const char *key, const dp_layout *layout,
                               dp_store_file *const *files, dp_error *err);
 void dp_range_server_remove(dp_range_server *server, const char *key);
 
 typedef struct dp_range_server_stats {
-    uint64_t bytes, requests, refused, absent, connections;
+    uint64_t bytes;       /* of files, handed to the system */
+    uint64_t requests;    /* of all kinds */
+    uint64_t refused;     /* 503, and connections over a limit */
+    uint64_t absent;      /* 404 for pieces that are not here */
+    uint64_t connections; /* now */
+    uint64_t responses;   /* of these, under way */
 } dp_range_server_stats;
 void dp_range_server_stats_read(dp_range_server *server, dp_range_server_stats *out);
 
