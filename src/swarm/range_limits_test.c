@@ -167,7 +167,7 @@ static void the_one_idle_longest_makes_room(void **unused)
 }
 
 /* Long enough for the guard to look at every connection. */
-#define LOOK_MS ((int)(2 * DP_GUARD_TICK_NS / 1000000) + 100)
+#define LOOK_MS ((int)(DP_GUARD_TICK_NS / 1000000) + 100)
 
 static void slow_headers_are_cut(void **unused)
 {
