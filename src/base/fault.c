@@ -52,7 +52,7 @@ int dp_fault_error(dp_fault point, int otherwise)
 
 uint64_t dp_fault_done(dp_fault point)
 {
-    return points[point].done;
+    return atomic_exchange(&points[point].done, 0);
 }
 
 uint64_t dp_fault_disarm(dp_fault point)

@@ -36,7 +36,8 @@ static inline bool dp_fault_visit(dp_fault point)
 /* Visits first .. first + run - 1 from now (0 is the next) fail. */
 void dp_fault_arm(dp_fault point, uint64_t first, uint64_t run);
 /* How visits of an armed point fail, where the point heeds it: with this errno (0: the point's
- * own), after `done` bytes were done all the same (a torn write). Until it is disarmed. */
+ * own), after `done` bytes were done all the same (a torn write): those of the first visit that
+ * fails alone. Until it is disarmed. */
 void dp_fault_set_kind(dp_fault point, int error, uint64_t done);
 int dp_fault_error(dp_fault point, int otherwise);
 uint64_t dp_fault_done(dp_fault point);

@@ -20,7 +20,7 @@ dp_status dp_scratch_open(dp_file *out, const char *folder, dp_error *err)
     if (snprintf(path, sizeof path, "%s/.doppler-probe-XXXXXX", folder) >= (int)sizeof path)
         return dp_fail(err, DP_E_LIMIT, "%.200s...: too long a path", folder);
     if (dp_fault_visit(DP_FAULT_WRITE))
-        errnum = ENOSPC;
+        errnum = dp_fault_error(DP_FAULT_WRITE, ENOSPC);
     else
         file.fd = mkostemp(path, O_CLOEXEC);
     if (file.fd < 0)
