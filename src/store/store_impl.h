@@ -144,8 +144,6 @@ void dp_store_release_locked(dp_store_file *file, uint32_t piece);
 void dp_store_colder_locked(dp_store_file *file, uint32_t piece);
 /* Looks at FOLDER again: what is there that is not ours. DP_E_IO, DP_E_NOMEM. */
 dp_status dp_store_look_locked(dp_store *store, dp_error *err);
-dp_status dp_store_write_record(dp_store_file *file, uint32_t piece, dp_presence_state state,
-                                dp_error *err);
 
 /* store_closed.c: keys that nobody has open. */
 /* What lies in a folder: of every key its bytes and when it was used last; *other_bytes: the

@@ -200,20 +200,24 @@ static bool keep_locked(dp_store_file *file, uint32_t piece, const void *bytes)
 }
 
 /* The hash of a piece whose hash nobody published. Other bytes than those that came first are
- * a file that changed where it comes from. */
-static dp_status learn_hash(dp_store_file *file, uint32_t piece, const void *bytes, dp_error *err)
+ * a file that changed where it comes from. Caller holds the lock, given up meanwhile. */
+static dp_status learn_hash_locked(dp_store_file *file, uint32_t piece, const void *bytes,
+                                   dp_error *err)
 {
     dp_store_piece *p = &file->pieces[piece];
     dp_hash hash;
-    dp_status st = dp_piece_hash(&hash, file->head.pieces, piece, bytes, err);
+    dp_status st;
 
+    dp_mutex_unlock(&file->store->lock);
+    st = dp_piece_hash(&hash, file->head.pieces, piece, bytes, err);
+    dp_mutex_lock(&file->store->lock);
     if (st)
         return st;
     if (p->has_hash && !dp_hash_equal(&hash, &file->hashes[piece]))
         return dp_fail(err, DP_E_CORRUPT,
                        "store: piece %u of %s is not what it was when it first came", piece,
                        file->name);
-    file->hashes[piece] = hash; /* WRITING: nobody else looks at it (2) */
+    file->hashes[piece] = hash;
     p->has_hash = true;
     return DP_OK;
 }
@@ -256,11 +260,8 @@ dp_status dp_store_write(dp_store_file *file, uint32_t piece, const void *bytes,
         goto done;
     }
     p->state = PIECE_WRITING;
-    if (!file->hashes_are_known) {
-        dp_mutex_unlock(&store->lock);
-        st = learn_hash(file, piece, bytes, err);
-        dp_mutex_lock(&store->lock);
-    }
+    if (!file->hashes_are_known)
+        st = learn_hash_locked(file, piece, bytes, err);
     if (!st) {
         const dp_evict_item worth = { p->warmth, file, piece, p->class_ };
         bool has_room = dp_store_reserve_locked(store, need, &worth);

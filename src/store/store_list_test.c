@@ -35,7 +35,7 @@ static dp_store_entry *list(size_t want)
 
 static const dp_store_entry *find(const dp_store_entry *entries, size_t count, const char *key)
 {
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; entries && i < count; i++) {
         if (strcmp(entries[i].key, key) == 0)
             return &entries[i];
     }

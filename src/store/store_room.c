@@ -177,19 +177,6 @@ void dp_store_doom_locked(dp_store_file *file, uint32_t piece)
     dp_mutex_lock(&store->lock);
 }
 
-dp_status dp_store_write_record(dp_store_file *file, uint32_t piece, dp_presence_state state,
-                                dp_error *err)
-{
-    uint8_t bytes[DP_PRESENCE_RECORD_SIZE];
-    dp_presence_record record = { file->hashes[piece], state,
-                                  (dp_piece_class)file->pieces[piece].class_,
-                                  file->pieces[piece].warmth };
-
-    dp_presence_record_encode(bytes, &file->head, piece, &record);
-    return dp_file_rw_write(&file->map, file->map_path, dp_presence_record_at(piece), bytes,
-                            sizeof bytes, err);
-}
-
 /* The record says GONE before the bytes go, so that a map never promises a hole (4). */
 static void empty_piece(dp_store_file *file, const uint8_t *record, uint32_t piece)
 {
