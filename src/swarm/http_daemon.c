@@ -16,7 +16,7 @@
 
 #define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
-struct dp_http {
+struct dp_http_daemon {
     dp_guard *guard;
     struct MHD_Daemon *daemon;
     char *certificate, *key;
@@ -39,7 +39,7 @@ static void log_line(void *user, const char *format, va_list args)
     DP_LOG_DEBUG("http", "libmicrohttpd=\"%s\"", text);
 }
 
-static dp_status read_pem(dp_http *http, const dp_http_config *config, dp_error *err)
+static dp_status read_pem(dp_http_daemon *http, const dp_http_daemon_config *config, dp_error *err)
 {
     dp_status st;
 
@@ -64,7 +64,8 @@ static void forget(char *pem, size_t size)
 }
 
 /* Signals are the program's: the daemon's threads are started with all of them blocked. */
-static struct MHD_Daemon *start_daemon(dp_http *http, const dp_http_config *config, int fd)
+static struct MHD_Daemon *start_daemon(dp_http_daemon *http, const dp_http_daemon_config *config,
+                                       int fd)
 {
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     unsigned limit = config->guard.connections_max + config->threads * CLOSING_MAX;
@@ -97,9 +98,10 @@ static struct MHD_Daemon *start_daemon(dp_http *http, const dp_http_config *conf
     return daemon;
 }
 
-dp_status dp_http_open(dp_http **out, const dp_http_config *config, dp_error *err)
+dp_status dp_http_daemon_open(dp_http_daemon **out, const dp_http_daemon_config *config,
+                              dp_error *err)
 {
-    dp_http *http = dp_alloc_zero(1, sizeof *http);
+    dp_http_daemon *http = dp_alloc_zero(1, sizeof *http);
     dp_status st = DP_OK;
     int fd = -1;
 
@@ -129,11 +131,11 @@ dp_status dp_http_open(dp_http **out, const dp_http_config *config, dp_error *er
     http = NULL;
 done:
     dp_listen_close(fd);
-    dp_http_close(http);
+    dp_http_daemon_close(http);
     return st;
 }
 
-void dp_http_close(dp_http *http)
+void dp_http_daemon_close(dp_http_daemon *http)
 {
     if (!http)
         return;
@@ -147,12 +149,12 @@ void dp_http_close(dp_http *http)
     dp_free(http);
 }
 
-uint16_t dp_http_port(const dp_http *http)
+uint16_t dp_http_daemon_port(const dp_http_daemon *http)
 {
     return http->port;
 }
 
-dp_guard *dp_http_guard(dp_http *http)
+dp_guard *dp_http_daemon_guard(dp_http_daemon *http)
 {
     return http->guard;
 }

@@ -15,7 +15,7 @@
 #define DP_HTTP_CONNECTION_BYTES ((size_t)16 << 10)
 #define DP_HTTP_PEM_MAX          ((size_t)256 << 10) /* a chain of certificates */
 
-typedef struct dp_http_config {
+typedef struct dp_http_daemon_config {
     const char *listen;                    /* "ADDRESS:PORT" */
     bool wants_bbr;                        /* listen.h */
     const char *tls_certificate, *tls_key; /* PEM files, both or neither */
@@ -26,16 +26,17 @@ typedef struct dp_http_config {
     /* May be NULL. Sees the target before anything else; gives the request's context. */
     void *(*begin)(void *user, const char *target, struct MHD_Connection *connection);
     void *user;
-} dp_http_config;
+} dp_http_daemon_config;
 
-typedef struct dp_http dp_http;
+typedef struct dp_http_daemon dp_http_daemon;
 
 /* DP_E_INVALID: address, certificate or key. DP_E_IO, DP_E_NOMEM, DP_E_NOTFOUND. */
-dp_status dp_http_open(dp_http **out, const dp_http_config *config, dp_error *err);
+dp_status dp_http_daemon_open(dp_http_daemon **out, const dp_http_daemon_config *config,
+                              dp_error *err);
 /* Cuts every connection; no callback runs any more when it returns. */
-void dp_http_close(dp_http *http);
+void dp_http_daemon_close(dp_http_daemon *http);
 
-uint16_t dp_http_port(const dp_http *http);
-dp_guard *dp_http_guard(dp_http *http);
+uint16_t dp_http_daemon_port(const dp_http_daemon *http);
+dp_guard *dp_http_daemon_guard(dp_http_daemon *http);
 
 #endif

@@ -22,7 +22,7 @@ static uint32_t or_default(uint32_t value, uint32_t otherwise)
 static dp_status open_http(dp_range_server *server, const dp_range_server_config *config,
                            dp_error *err)
 {
-    dp_http_config http = {
+    dp_http_daemon_config http = {
         .listen = config->listen,
         .wants_bbr = true,
         .tls_certificate = config->tls_certificate,
@@ -45,7 +45,7 @@ static dp_status open_http(dp_range_server *server, const dp_range_server_config
     if (http.guard.connections_max > DP_RANGE_CONNECTIONS_MAX)
         return dp_fail(err, DP_E_LIMIT, "%s: %u connections, at most %d", config->listen,
                        http.guard.connections_max, DP_RANGE_CONNECTIONS_MAX);
-    return dp_http_open(&server->http, &http, err);
+    return dp_http_daemon_open(&server->http, &http, err);
 }
 
 dp_status dp_range_server_open(dp_range_server **out, const dp_range_server_config *config,
@@ -94,7 +94,7 @@ void dp_range_server_close(dp_range_server *server)
 {
     if (!server)
         return;
-    dp_http_close(server->http);
+    dp_http_daemon_close(server->http);
     for (size_t i = 0; i < DP_RANGE_MODELS_MAX; i++)
         close_model(server->models[i]);
     for (size_t i = 0; i < DP_RANGE_BUFFERS; i++)
@@ -107,7 +107,7 @@ void dp_range_server_close(dp_range_server *server)
 
 uint16_t dp_range_server_port(const dp_range_server *server)
 {
-    return dp_http_port(server->http);
+    return dp_http_daemon_port(server->http);
 }
 
 bool dp_range_server_is_tls(const dp_range_server *server)
@@ -287,7 +287,7 @@ void dp_range_server_stats_read(dp_range_server *server, dp_range_server_stats *
 {
     dp_guard_stats guard;
 
-    dp_guard_stats_read(dp_http_guard(server->http), &guard);
+    dp_guard_stats_read(dp_http_daemon_guard(server->http), &guard);
     dp_mutex_lock(&server->lock);
     *out = server->stats;
     dp_mutex_unlock(&server->lock);

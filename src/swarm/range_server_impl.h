@@ -49,7 +49,7 @@ typedef struct dp_range_reply {
 } dp_range_reply;
 
 struct dp_range_server {
-    dp_http *http;
+    dp_http_daemon *http;
     const dp_clock *clock;
     char *token; /* NULL: everybody */
     bool is_tls;

@@ -15,7 +15,7 @@
 #define TARGET_MAX      4096
 
 struct dp_tracker {
-    dp_http *http;
+    dp_http_daemon *http;
     dp_mutex lock; /* of all below */
     dp_announces *table;
     uint64_t announces, refused;
@@ -138,7 +138,7 @@ static dp_status open_table(dp_tracker *tracker, const dp_tracker_config *config
 dp_status dp_tracker_open(dp_tracker **out, const dp_tracker_config *config, dp_error *err)
 {
     dp_tracker *tracker = NULL;
-    dp_http_config http = {
+    dp_http_daemon_config http = {
         .listen = config->listen,
         .threads = 1,
         .guard = { .connections_max = CONNECTIONS_MAX,
@@ -165,7 +165,7 @@ dp_status dp_tracker_open(dp_tracker **out, const dp_tracker_config *config, dp_
     http.user = tracker;
     st = open_table(tracker, config, err);
     if (!st)
-        st = dp_http_open(&tracker->http, &http, err);
+        st = dp_http_daemon_open(&tracker->http, &http, err);
     if (!st) {
         *out = tracker;
         tracker = NULL;
@@ -178,7 +178,7 @@ void dp_tracker_close(dp_tracker *tracker)
 {
     if (!tracker)
         return;
-    dp_http_close(tracker->http);
+    dp_http_daemon_close(tracker->http);
     dp_announces_close(tracker->table);
     dp_mutex_deinit(&tracker->lock);
     dp_free(tracker);
@@ -186,7 +186,7 @@ void dp_tracker_close(dp_tracker *tracker)
 
 uint16_t dp_tracker_port(const dp_tracker *tracker)
 {
-    return dp_http_port(tracker->http);
+    return dp_http_daemon_port(tracker->http);
 }
 
 void dp_tracker_stats_read(dp_tracker *tracker, dp_tracker_stats *out)
