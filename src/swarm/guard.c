@@ -58,11 +58,14 @@ static void set_state_locked(dp_guard_connection *c, guard_state state)
     dp_tcp_counts_read(c->fd, &c->since);
 }
 
-/* Whether a connection has been too slow. */
+/* Whether a connection has been too slow. `now` was read under this lock, so no state began
+ * after it, but the ones set here: they are not late. */
 static bool is_late_locked(dp_guard_connection *c, uint64_t now)
 {
     const dp_guard_config *config = &c->guard->config;
     dp_tcp_counts counts;
+
+    DP_ASSERT(now >= c->since_ns);
 
     switch (c->state) {
     case GUARD_HEADER:
@@ -70,8 +73,10 @@ static bool is_late_locked(dp_guard_connection *c, uint64_t now)
     case GUARD_IDLE:
         if (!dp_tcp_counts_read(c->fd, &counts))
             return now - c->since_ns > config->idle_ns;
-        if (counts.received > c->since.received)
+        if (counts.received > c->since.received) {
             set_state_locked(c, GUARD_HEADER);
+            return false;
+        }
         /* libmicrohttpd does not always see an end that came before its response. */
         return now - c->since_ns > (counts.has_ended ? config->header_ns : config->idle_ns);
     case GUARD_RESPONSE:
