@@ -3,6 +3,7 @@
 #define DOPPLER_DOPPLER_H
 
 #include "doppler/adapter.h"
+#include "doppler/cache.h"
 #include "doppler/chat.h"
 #include "doppler/chat_parse.h"
 #include "doppler/convert.h"
@@ -14,8 +15,10 @@
 #include "doppler/quantize.h"
 #include "doppler/replay.h"
 #include "doppler/session.h"
+#include "doppler/source.h"
 #include "doppler/stats.h"
 #include "doppler/status.h"
+#include "doppler/swarm.h"
 #include "doppler/version.h"
 #include "doppler/vocab.h"
 

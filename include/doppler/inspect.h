@@ -79,6 +79,9 @@ typedef struct dp_prediction {
 DP_API dp_status dp_inspect_open(dp_inspect **out, const char *path, dp_error *err);
 DP_API void dp_inspect_close(dp_inspect *inspect);
 DP_API void dp_inspect_model(const dp_inspect *inspect, dp_model_info *out);
+/* The path of a part, or its name where it is from elsewhere; of a split model parts come by
+ * number when opened by path. Borrowed; NULL: past the end. */
+DP_API const char *dp_inspect_part(const dp_inspect *inspect, uint32_t part);
 DP_API bool dp_inspect_tensor(const dp_inspect *inspect, uint32_t i,
                               dp_tensor_info *out); /* false: past the end */
 DP_API bool dp_inspect_key(const dp_inspect *inspect, uint32_t i, dp_key_info *out);

@@ -119,6 +119,26 @@ typedef struct dp_torrent_config {
 DP_API dp_status dp_torrent_write(const char *out_path, const dp_torrent_config *config,
                                   dp_progress progress, void *user, dp_error *err);
 
+/* What a .torrent says. */
+typedef struct dp_torrent_file dp_torrent_file;
+
+typedef struct dp_torrent_info {
+    const char *name;              /* borrowed, as all texts here, until it is closed */
+    const char *info_v2, *info_v1; /* hex; info_v1 NULL: v2 only */
+    const char *magnet;            /* the link that finds it, with trackers and web seeds */
+    bool is_private;
+    uint32_t file_count, piece_size, piece_count;
+    uint64_t file_bytes;
+} dp_torrent_info;
+
+/* DP_E_CORRUPT, DP_E_UNSUPPORTED (no v2 hashes), DP_E_NOTFOUND, DP_E_IO. Immutable: any
+ * thread. Owned: dp_torrent_file_close. */
+DP_API dp_status dp_torrent_file_open(dp_torrent_file **out, const char *path, dp_error *err);
+DP_API void dp_torrent_file_close(dp_torrent_file *torrent);
+DP_API void dp_torrent_file_info(const dp_torrent_file *torrent, dp_torrent_info *out);
+/* The path of a file inside it, or NULL: past the end. */
+DP_API const char *dp_torrent_file_name(const dp_torrent_file *torrent, uint32_t file);
+
 typedef struct dp_verify_result {
     uint64_t bytes, bad_bytes;
     uint32_t pieces, bad_pieces;

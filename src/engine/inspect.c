@@ -127,6 +127,11 @@ void dp_inspect_model(const dp_inspect *inspect, dp_model_info *out)
         copy_hparams(out, inspect->model ? &inspect->model->hp : inspect->hp);
 }
 
+const char *dp_inspect_part(const dp_inspect *inspect, uint32_t part)
+{
+    return part < dp_gguf_part_count(inspect->gguf) ? dp_gguf_part_path(inspect->gguf, part) : NULL;
+}
+
 bool dp_inspect_tensor(const dp_inspect *inspect, uint32_t i, dp_tensor_info *out)
 {
     const dp_tensor *t;

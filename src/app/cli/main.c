@@ -9,10 +9,12 @@
 #include "doppler/doppler.h"
 
 static const dp_args_command *const commands[] = {
-    &dp_command_run,      &dp_command_chat,       &dp_command_inspect,  &dp_command_render,
-    &dp_command_tokenize, &dp_command_perplexity, &dp_command_logits,   &dp_command_explain,
-    &dp_command_replay,   &dp_command_convert,    &dp_command_quantize, &dp_command_doctor,
-    &dp_command_plan,     &dp_command_help,       &dp_command_version,  NULL,
+    &dp_command_run,     &dp_command_chat,     &dp_command_inspect,
+    &dp_command_render,  &dp_command_tokenize, &dp_command_perplexity,
+    &dp_command_logits,  &dp_command_explain,  &dp_command_replay,
+    &dp_command_convert, &dp_command_quantize, &dp_command_doctor,
+    &dp_command_plan,    &dp_command_cache,    &dp_command_tracker,
+    &dp_command_help,    &dp_command_version,  NULL,
 };
 
 /* Letters of other names are ignored by commands that do not take them. */
@@ -88,7 +90,8 @@ int main(int argc, char **argv)
         .files = "$XDG_STATE_HOME/doppler/chat_history (without that variable, "
                  "~/.local/state/doppler/chat_history) keeps the lines typed in doppler chat. "
                  "$XDG_CACHE_HOME/doppler/heat (~/.cache/doppler/heat) keeps which experts run and "
-                 "chat wanted, so that the next run begins warm.",
+                 "chat wanted, so that the next run begins warm. $XDG_CACHE_HOME/doppler/models "
+                 "(~/.cache/doppler/models) keeps what came from peers and URLs: doppler cache.",
         .examples = "doppler run model.gguf --ram 8GiB -n 200 -p \"Once upon a time\"\n\n"
                     "doppler run model.gguf --json -f prompt.txt > answer.json\n\n"
                     "doppler chat model.gguf --ram 8GiB --system \"Answer in one sentence.\"\n\n"

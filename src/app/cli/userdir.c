@@ -31,3 +31,13 @@ void dp_userdir_find(char out[DP_USERDIR_PATH_MAX], const char *variable, const 
     else
         make_folders(out);
 }
+
+void dp_userdir_models(char out[DP_USERDIR_PATH_MAX], const char *given)
+{
+    if (strcmp(given, "auto") == 0)
+        dp_userdir_find(out, "XDG_CACHE_HOME", ".cache", "doppler/models/");
+    else
+        snprintf(out, DP_USERDIR_PATH_MAX, "%s", given);
+    for (size_t size = strlen(out); size > 1 && out[size - 1] == '/'; size--)
+        out[size - 1] = 0;
+}

@@ -10,4 +10,8 @@
 void dp_userdir_find(char out[DP_USERDIR_PATH_MAX], const char *variable, const char *fallback,
                      const char *name);
 
+/* Where models from elsewhere are kept (--cache-dir): `given`, or for "auto" the user's place, ""
+ * when there is none. No '/' ends it. */
+void dp_userdir_models(char out[DP_USERDIR_PATH_MAX], const char *given);
+
 #endif
