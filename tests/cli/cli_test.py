@@ -445,7 +445,7 @@ def test_explain(cli, check):
            "--ignore-eos", "--heat", "off"]
     done = cli.run(*run, "--explain")
     check(done.code == 0 and "policy: " in done.err and "regret" in done.err
-          and "page ms p50" in done.err and "prefetch: " in done.err, f"{done.err}")
+          and "pages, ms p50" in done.err and "prefetch: " in done.err, f"{done.err}")
     got = json.loads(cli.run(*run, "--explain", "--json").out)["explain"]
     check(got["is_contended"] and got["is_auto"] and got["heat"] == "off", f"{got}")
     check(got["window_steps"] > 100 and 0 < got["regret"] < 0.5, f"{got}")
