@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@
 
 typedef struct client {
     http_fake *fake;
-    dp_thread thread;
+    pthread_t thread;
     int fd; /* -1: the slot is free or its thread has ended */
     bool has_thread;
 } client;
@@ -34,7 +35,7 @@ struct http_fake {
     size_t file_count;
     int fd, stop[2]; /* stop[0] becomes readable when it is closed */
     uint16_t port;
-    dp_thread acceptor;
+    pthread_t acceptor; /* not base's: memory may be made to fail */
 
     dp_mutex lock;
     http_fake_rules rules;
@@ -272,7 +273,7 @@ static bool read_request(client *c, char *request, size_t *size)
     return true;
 }
 
-static void client_main(void *user)
+static void *client_main(void *user)
 {
     client *c = user;
     char request[REQUEST_MAX] = "";
@@ -289,6 +290,7 @@ static void client_main(void *user)
     c->fd = -1;
     c->fake->live--;
     dp_mutex_unlock(&c->fake->lock);
+    return NULL;
 }
 
 static void add_client(http_fake *fake, int fd)
@@ -306,14 +308,14 @@ static void add_client(http_fake *fake, int fd)
     c->fd = fd;
     dp_mutex_unlock(&fake->lock);
     if (c->has_thread)
-        dp_thread_join(&c->thread);
+        pthread_join(c->thread, NULL);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     c->fake = fake;
-    c->has_thread = dp_thread_start(&c->thread, "fake-client", client_main, c, NULL) == DP_OK;
+    c->has_thread = pthread_create(&c->thread, NULL, client_main, c) == 0;
     CHECK(c->has_thread, "no thread");
 }
 
-static void acceptor_main(void *user)
+static void *acceptor_main(void *user)
 {
     http_fake *fake = user;
 
@@ -323,7 +325,7 @@ static void acceptor_main(void *user)
 
         poll(fds, 2, -1);
         if (fds[1].revents)
-            return;
+            return NULL;
         fd = accept4(fake->fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0)
             add_client(fake, fd);
@@ -348,8 +350,7 @@ http_fake *http_fake_open(const http_fake_file *files, size_t count, const http_
               getsockname(fake->fd, (struct sockaddr *)&in, &size) == 0 && pipe(fake->stop) == 0,
           "no socket");
     fake->port = ntohs(in.sin_port);
-    CHECK(dp_thread_start(&fake->acceptor, "fake-accept", acceptor_main, fake, NULL) == DP_OK,
-          "no thread");
+    CHECK(pthread_create(&fake->acceptor, NULL, acceptor_main, fake) == 0, "no thread");
     return fake;
 }
 
@@ -358,10 +359,10 @@ void http_fake_close(http_fake *fake)
     if (!fake)
         return;
     close(fake->stop[1]); /* hangs up: everybody who waits sees it */
-    dp_thread_join(&fake->acceptor);
+    pthread_join(fake->acceptor, NULL);
     for (int i = 0; i < CLIENTS_MAX; i++) {
         if (fake->clients[i].has_thread)
-            dp_thread_join(&fake->clients[i].thread);
+            pthread_join(fake->clients[i].thread, NULL);
     }
     close(fake->stop[0]);
     close(fake->fd);

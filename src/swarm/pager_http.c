@@ -47,6 +47,15 @@ static bool is_same_version(transfer *t, const dp_layout_file *file)
     return refuse(t, "changed on the server");
 }
 
+/* The version that the range must be of, where bytes are not hashed. */
+static const char *if_range(const transfer *t)
+{
+    const dp_layout_file *file = &t->pager->config.layout->files[t->ask->file];
+    const char *tag = file->hashes ? NULL : t->site->tags[t->ask->file];
+
+    return tag && dp_http_tag_is_strong(tag) ? tag : NULL;
+}
+
 /* Whether the head answers the question. Caller holds the lock. */
 static bool accept_head(transfer *t)
 {
@@ -57,8 +66,8 @@ static bool accept_head(transfer *t)
     double pretransfer_s = 0;
     uint64_t now = dp_pager_now(t->pager), past;
 
-    if (head->status == 200 && !file->hashes && (!head->has_length || head->length != size)) {
-        t->is_changed = true; /* If-Range found another version */
+    if (head->status == 200 && if_range(t) && strcmp(if_range(t), dp_http_head_tag(head)) != 0) {
+        t->is_changed = true;
         return refuse(t, "changed on the server");
     }
     if (head->status == 200 && (!is_all || !head->has_length || head->length != size))
@@ -150,15 +159,6 @@ static bool add_header(transfer *t, const char *name, const char *value)
     if (longer)
         t->headers = longer;
     return longer != NULL;
-}
-
-/* The version that the range must be of, where bytes are not hashed. */
-static const char *if_range(const transfer *t)
-{
-    const dp_layout_file *file = &t->pager->config.layout->files[t->ask->file];
-    const char *tag = file->hashes ? NULL : t->site->tags[t->ask->file];
-
-    return tag && dp_http_tag_is_strong(tag) ? tag : NULL;
 }
 
 static bool set_up(transfer *t)

@@ -255,10 +255,456 @@ static void test_faults(void **state)
     }
 }
 
+/* ---- liars and mixtures ------------------------------------------------------------------------ */
+
+static const dp_pager_peer_stats *peer_stats(rig *r, uint32_t i)
+{
+    static dp_pager_peer_stats list[FAKES_MAX];
+    size_t count = dp_pager_peers(r->pager, list, FAKES_MAX);
+
+    for (size_t k = 0; k < count && k < FAKES_MAX; k++) {
+        if (list[k].id == r->ids[i])
+            return &list[k];
+    }
+    CHECK(false, "no endpoint %u", r->ids[i]);
+    return NULL;
+}
+
+/* Waits for what another thread brings about; looks often, gives up late. */
+static void wait_until(rig *r, bool (*is_so)(rig *r), const char *what)
+{
+    for (int i = 0; i < WAIT_MS && !is_so(r); i++) {
+        dp_mutex_lock(&r->lock);
+        dp_cond_wait_for(&r->changed, &r->lock, 1000000);
+        dp_mutex_unlock(&r->lock);
+    }
+    CHECK(is_so(r), "%s", what);
+}
+
+static bool first_gave_its_part(rig *r)
+{
+    return http_fake_stats_read(r->fakes[0]).bytes >= 30000;
+}
+
+/* The liar gives the first part of a piece and an honest server the rest: both are suspects,
+ * and the right bytes tell who it was. */
+static void test_mixture(void **state)
+{
+    static rig r;
+    http_fake_rules liar = { .lies = true, .stall_at = 30000 };
+
+    rig_open(&r, true);
+    rig_fake(&r, 0, &liar);
+    rig_submit(&r, 7, 1, DP_PAGER_DEMAND, WAIT_MS);
+    wait_until(&r, first_gave_its_part, "the liar's part");
+    rig_fake(&r, 1, NULL);
+    rig_wait(&r, 1);
+    check_jobs("mixture", &r, 7, 1, DP_OK);
+    CHECK(r.jobs[7].endpoint == r.ids[1], "endpoint %u", r.jobs[7].endpoint);
+    CHECK(peer_stats(&r, 0)->banned_s > 500 && peer_stats(&r, 0)->bad_pieces == 1, "the liar");
+    CHECK(peer_stats(&r, 1)->banned_s == 0 && peer_stats(&r, 1)->bad_pieces == 0, "the honest one");
+    rig_close(&r);
+}
+
+/* With nobody else the piece ends at once: it is asked of no liar again. */
+static void test_only_liar(void **state)
+{
+    static rig r;
+    http_fake_rules liar = { .lies = true };
+
+    rig_open(&r, true);
+    rig_fake(&r, 0, &liar);
+    rig_submit(&r, 7, 3, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 3);
+    check_jobs("only a liar", &r, 7, 3, DP_E_NOTFOUND);
+    rig_close(&r);
+}
+
+/* ---- who has what ------------------------------------------------------------------------------ */
+
+static void test_have(void **state)
+{
+    static rig r;
+    uint8_t have[PIECES / 8] = { 0xf0 }; /* pieces 0 to 3 */
+    http_fake_rules lacking = { .lacks_begin = 12 * PIECE, .lacks_end = 13 * PIECE };
+
+    rig_open(&r, true);
+    rig_submit(&r, 0, 1, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 1);
+    check_jobs("no endpoint", &r, 0, 1, DP_E_NOTFOUND);
+
+    r.fakes[0] = http_fake_open(fake_files, 2, NULL);
+    r.ids[0] = rig_add(&r, http_fake_port(r.fakes[0]), true, have, true);
+    rig_submit(&r, 0, 6, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 7);
+    check_jobs("has", &r, 0, 4, DP_OK);
+    check_jobs("has not", &r, 4, 2, DP_E_NOTFOUND);
+    have[0] = 0xff;
+    dp_pager_set_have(r.pager, r.ids[0], have);
+    rig_submit(&r, 4, 4, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 11);
+    check_jobs("has now", &r, 4, 4, DP_OK);
+
+    /* One absent piece in a range of twelve: it is found, the others arrive. */
+    rig_fake(&r, 1, &lacking);
+    memset(have, 0xff, sizeof have);
+    dp_pager_set_have(r.pager, r.ids[1], have);
+    dp_pager_remove(r.pager, r.ids[0]);
+    rig_submit(&r, 8, 12, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 23);
+    check_jobs("before", &r, 8, 4, DP_OK);
+    check_jobs("absent", &r, 12, 1, DP_E_NOTFOUND);
+    check_jobs("behind", &r, 13, 7, DP_OK);
+    dp_pager_remove(r.pager, r.ids[1]);
+    rig_submit(&r, 20, 2, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 25);
+    check_jobs("removed", &r, 20, 2, DP_E_NOTFOUND);
+    CHECK(strstr(r.jobs[20].text, "m/a.gguf: nobody has piece 20"), "%s", r.jobs[20].text);
+    rig_close(&r);
+}
+
+static bool fake_is_asked(rig *r)
+{
+    return http_fake_stats_read(r->fakes[0]).requests >= 1;
+}
+
+static void test_remove_under_way(void **state)
+{
+    static rig r;
+    http_fake_rules silent = { .is_silent = true };
+
+    rig_open(&r, true);
+    rig_fake(&r, 0, &silent);
+    rig_submit(&r, 0, 20, DP_PAGER_DEMAND, WAIT_MS);
+    wait_until(&r, fake_is_asked, "a request");
+    rig_fake(&r, 1, NULL);
+    dp_pager_remove(r.pager, r.ids[0]);
+    rig_wait(&r, 20);
+    check_jobs("removed", &r, 0, 20, DP_OK);
+    rig_close(&r);
+}
+
+/* ---- deadlines, cancel, promote, close ------------------------------------------------------------ */
+
+static void test_deadline(void **state)
+{
+    static rig r;
+    http_fake_rules silent = { .is_silent = true };
+    uint64_t begin = dp_clock_now_ns(&dp_clock_real), ms;
+
+    rig_open(&r, true);
+    rig_fake(&r, 0, &silent);
+    rig_submit(&r, 0, 3, DP_PAGER_DEMAND, 120);
+    rig_submit(&r, 30, 2, DP_PAGER_FILL, 120);
+    rig_wait(&r, 5);
+    check_jobs("deadline", &r, 0, 3, DP_E_TIMEOUT);
+    check_jobs("deadline", &r, 30, 2, DP_E_TIMEOUT);
+    ms = (r.jobs[0].done_ns - begin) / 1000000;
+    CHECK(ms >= 120 && ms < 1000, "%llu ms", (unsigned long long)ms);
+    rig_close(&r);
+}
+
+static void test_cancel(void **state)
+{
+    static rig r;
+    http_fake_rules silent = { .is_silent = true };
+    static job twin;
+    dp_pager_job *list = &twin.job;
+
+    rig_open(&r, true);
+    rig_fake(&r, 0, &silent);
+    rig_submit(&r, 0, 4, DP_PAGER_FILL, WAIT_MS);
+    wait_until(&r, fake_is_asked, "a request");
+    rig_submit(&r, 40, 4, DP_PAGER_FILL, WAIT_MS);
+    twin = r.jobs[1];
+    dp_pager_submit(r.pager, &list, 1);
+    CHECK(dp_pager_cancel(r.pager, &r.jobs[40].job), "it was not asked for");
+    CHECK(dp_pager_cancel(r.pager, &twin.job), "nor was the second of two");
+    CHECK(!dp_pager_cancel(r.pager, &r.jobs[0].job), "it was asked for");
+    rig_wait(&r, 1);
+    check_jobs("canceled", &r, 0, 1, DP_E_CANCELED);
+    dp_pager_close(r.pager);
+    r.pager = NULL;
+    check_jobs("closed", &r, 1, 3, DP_E_CANCELED);
+    check_jobs("closed", &r, 41, 3, DP_E_CANCELED);
+    CHECK(r.jobs[40].done_count == 0 && r.done_count == 7, "%u ended", r.done_count);
+    rig_close(&r);
+}
+
+/* What nobody waits for yields: the run that is promoted ends before the one that was first. */
+static void test_order(void **state)
+{
+    static rig r;
+    http_fake_rules slow = { .bytes_s = 4000000, .delay_ms = 2 };
+    uint32_t before = 0;
+
+    rig_open(&r, true);
+    rig_fake(&r, 0, &slow);
+    rig_submit(&r, 0, 40, DP_PAGER_PREFETCH, WAIT_MS);
+    rig_submit(&r, 50, 3, DP_PAGER_PREFETCH, WAIT_MS);
+    wait_until(&r, fake_is_asked, "a request");
+    rig_submit(&r, 60, 3, DP_PAGER_DEMAND, WAIT_MS);
+    for (uint32_t i = 50; i < 53; i++)
+        dp_pager_promote(r.pager, &r.jobs[i].job);
+    rig_wait(&r, 46);
+    check_jobs("order", &r, 0, 40, DP_OK);
+    check_jobs("order", &r, 50, 3, DP_OK);
+    check_jobs("order", &r, 60, 3, DP_OK);
+    for (uint32_t i = 0, found = 0; found < 6; i++) {
+        found += r.order[i] >= 50;
+        before += r.order[i] < 50;
+    }
+    CHECK(before < 30, "%u of 40 prefetched pieces came before what was waited for", before);
+    rig_close(&r);
+}
+
+static void test_twice(void **state)
+{
+    static rig r;
+    http_fake_rules slow = { .bytes_s = 4000000, .delay_ms = 20 };
+    static job twin;
+    static uint8_t out[PIECE];
+    dp_pager_job *list = &twin.job;
+
+    rig_open(&r, true);
+    rig_fake(&r, 0, &slow);
+    rig_submit(&r, 3, 2, DP_PAGER_PREFETCH, WAIT_MS);
+    twin = r.jobs[3];
+    twin.job.user = &twin;
+    twin.job.out = out;
+    dp_pager_submit(r.pager, &list, 1);
+    dp_pager_promote(r.pager, &twin.job);
+    rig_wait(&r, 3);
+    check_jobs("first", &r, 3, 2, DP_OK);
+    CHECK(twin.done_count == 1 && twin.status == DP_OK &&
+              memcmp(out, piece_bytes(contents, 3), PIECE) == 0,
+          "second: %s", twin.text);
+    rig_close(&r);
+}
+
+/* ---- connections and secrets ------------------------------------------------------------------- */
+
+static void test_kept_connections(void **state)
+{
+    static rig r;
+    http_fake_stats stats;
+    dp_pager_stats pager;
+    dp_mem_stats before = { 0 }, after;
+
+    rig_open(&r, true);
+    rig_fake(&r, 0, NULL);
+    for (uint32_t round = 0; round < 40; round++) {
+        rig_submit(&r, 0, PIECES, DP_PAGER_DEMAND, WAIT_MS);
+        rig_wait(&r, PIECES);
+        check_jobs("round", &r, 0, PIECES, DP_OK);
+        dp_mem_stats_read(round == 2 ? &before : &after);
+        r.done_count = 0;
+    }
+    dp_mem_stats_read(&after);
+    CHECK(after.heap_bytes == before.heap_bytes, "memory grew from %llu to %llu bytes",
+          (unsigned long long)before.heap_bytes, (unsigned long long)after.heap_bytes);
+    stats = http_fake_stats_read(r.fakes[0]);
+    dp_pager_stats_read(r.pager, &pager);
+    CHECK(stats.connections <= 2 && stats.broken == 0, "%u connections for %u requests, %u broken",
+          stats.connections, stats.requests, stats.broken);
+    CHECK(pager.connects == stats.connections && pager.requests == stats.requests, "counted");
+    CHECK(pager.bytes == stats.bytes && pager.wasted_bytes == 0, "bytes");
+    rig_close(&r);
+}
+
+static void test_token(void **state)
+{
+    static rig r;
+    http_fake_rules closed = { .need = "Authorization: Bearer secret\r\n" };
+
+    rig_open(&r, true);
+    rig_fake(&r, 0, &closed);
+    rig_submit(&r, 0, 5, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 5);
+    check_jobs("a peer", &r, 0, 5, DP_OK);
+    dp_pager_remove(r.pager, r.ids[0]);
+    r.ids[0] = rig_add(&r, http_fake_port(r.fakes[0]), false, NULL, true);
+    rig_submit(&r, 0, 5, DP_PAGER_DEMAND, 150);
+    rig_wait(&r, 10);
+    check_jobs("a web seed is told no secret", &r, 0, 5, DP_E_TIMEOUT);
+    CHECK(strstr(r.jobs[0].text, "fake answered 401"), "%s", r.jobs[0].text);
+    rig_close(&r);
+}
+
+static void test_private(void **state)
+{
+    static rig r;
+    http_fake_rules redirect = { .status = 302 };
+    char location[64];
+
+    rig_open(&r, true);
+    r.fakes[0] = http_fake_open(fake_files, 2, NULL);
+    r.ids[0] = rig_add(&r, http_fake_port(r.fakes[0]), false, NULL, false);
+    rig_submit(&r, 0, 2, DP_PAGER_DEMAND, 150);
+    rig_wait(&r, 2);
+    check_jobs("private", &r, 0, 2, DP_E_TIMEOUT);
+    CHECK(strstr(r.jobs[0].text, "private address"), "%s", r.jobs[0].text);
+    CHECK(http_fake_stats_read(r.fakes[0]).connections == 0, "it was connected to");
+
+    /* A warm connection of somebody who may is no way around. */
+    r.ids[1] = rig_add(&r, http_fake_port(r.fakes[0]), true, NULL, true);
+    rig_submit(&r, 0, 2, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 4);
+    check_jobs("allowed", &r, 0, 2, DP_OK);
+    dp_pager_remove(r.pager, r.ids[1]);
+    dp_pager_remove(r.pager, r.ids[0]);
+    r.ids[0] = rig_add(&r, http_fake_port(r.fakes[0]), false, NULL, false);
+    rig_submit(&r, 0, 2, DP_PAGER_DEMAND, 150);
+    rig_wait(&r, 6);
+    check_jobs("private", &r, 0, 2, DP_E_TIMEOUT);
+    CHECK(http_fake_stats_read(r.fakes[0]).requests == 1, "it was asked");
+    dp_pager_remove(r.pager, r.ids[0]);
+
+    /* A redirect is followed for a web seed that may. */
+    snprintf(location, sizeof location, "http://127.0.0.1:%u/m/a.gguf", http_fake_port(r.fakes[0]));
+    redirect.location = location;
+    r.fakes[1] = http_fake_open(fake_files, 2, &redirect);
+    r.ids[1] = rig_add(&r, http_fake_port(r.fakes[1]), false, NULL, true);
+    rig_submit(&r, 0, 2, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 8);
+    check_jobs("redirected", &r, 0, 2, DP_OK);
+    rig_close(&r);
+}
+
+/* ---- files without hashes ----------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    http_fake_rules first, second;
+    dp_status want; /* of the second */
+} versions[] = {
+    { "same tag", { .etag = "\"a\"" }, { .etag = "\"a\"" }, DP_OK },
+    { "other tag", { .etag = "\"a\"" }, { .etag = "\"b\"" }, DP_E_CORRUPT },
+    { "same weak tag", { .etag = "W/\"a\"" }, { .etag = "W/\"a\"" }, DP_OK },
+    { "other weak tag", { .etag = "W/\"a\"" }, { .etag = "W/\"b\"" }, DP_E_CORRUPT },
+    { "no tag any more", { .etag = "\"a\"" }, { .etag = NULL }, DP_E_CORRUPT },
+    { "no tag at all", { .etag = NULL }, { .etag = NULL }, DP_OK },
+    { "other size", { .etag = NULL }, { .range = "bytes 0-65535/65536" }, DP_E_CORRUPT },
+};
+
+static void test_versions(void **state)
+{
+    for (size_t i = 0; i < DP_ARRAY_LEN(versions); i++) {
+        static rig r;
+
+        rig_open(&r, false);
+        r.fakes[0] = http_fake_open(fake_files, 2, &versions[i].first);
+        r.ids[0] = rig_add(&r, http_fake_port(r.fakes[0]), false, NULL, true);
+        rig_submit(&r, 0, 10, DP_PAGER_DEMAND, WAIT_MS);
+        rig_wait(&r, 10);
+        check_jobs(versions[i].name, &r, 0, 10, DP_OK);
+        http_fake_set(r.fakes[0], &versions[i].second);
+        rig_submit(&r, 0, 1, DP_PAGER_DEMAND, WAIT_MS);
+        rig_wait(&r, 11);
+        check_jobs(versions[i].name, &r, 0, 1, versions[i].want);
+        CHECK(versions[i].want == DP_OK || strstr(r.jobs[0].text, "changed on the server"),
+              "%s: %s", versions[i].name, r.jobs[0].text);
+        rig_close(&r);
+    }
+}
+
+static void test_expected_version(void **state)
+{
+    static rig r;
+    const char *urls[2], *tags[2] = { "\"old\"", NULL };
+    dp_pager_endpoint endpoint = { .urls = urls, .tags = tags, .allows_private = true };
+    http_fake_rules now = { .etag = "\"new\"" };
+    char url[64];
+    dp_error err = { 0 };
+
+    rig_open(&r, false);
+    r.fakes[0] = http_fake_open(fake_files, 2, &now);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/m/a.gguf", http_fake_port(r.fakes[0]));
+    urls[0] = urls[1] = url;
+    CHECK_OK(dp_pager_add(r.pager, &endpoint, &r.ids[0], &err), err);
+    rig_submit(&r, 0, 2, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 2);
+    check_jobs("another version than the one that was looked at", &r, 0, 2, DP_E_CORRUPT);
+    rig_close(&r);
+}
+
+/* ---- refusals, failures ---------------------------------------------------------------------------- */
+
+static void test_refusals(void **state)
+{
+    static rig r;
+    static char long_url[DP_PAGER_URL_MAX + 1];
+    const char *urls[2] = { "http://127.0.0.1:9/a", "file:///etc/passwd" };
+    dp_pager_endpoint endpoint = { .urls = urls, .name = "x" };
+    dp_error err = { 0 };
+    uint32_t id, extra;
+
+    rig_open(&r, true);
+    CHECK(dp_pager_add(r.pager, &endpoint, &id, &err) == DP_E_INVALID, "%s", err.text);
+    memset(long_url, 'x', DP_PAGER_URL_MAX);
+    memcpy(long_url, "http://", 7);
+    urls[1] = long_url;
+    CHECK(dp_pager_add(r.pager, &endpoint, &id, &err) == DP_E_LIMIT, "%s", err.text);
+    urls[1] = urls[0];
+    for (int i = 0; i < DP_PAGER_ENDPOINTS_MAX; i++)
+        CHECK_OK(dp_pager_add(r.pager, &endpoint, &id, &err), err);
+    CHECK(dp_pager_add(r.pager, &endpoint, &extra, &err) == DP_E_LIMIT, "%s", err.text);
+    dp_pager_remove(r.pager, id);
+    CHECK_OK(dp_pager_add(r.pager, &endpoint, &id, &err), err);
+    rig_close(&r);
+}
+
+static void test_no_memory(void **state)
+{
+    static const dp_fault points[] = { DP_FAULT_MEM, DP_FAULT_THREAD };
+
+    for (size_t k = 0; k < DP_ARRAY_LEN(points); k++) {
+        for (uint64_t n = 0;; n++) {
+            dp_layout_file file = { "a", { SIZE_0, PIECE }, 0, hashes };
+            dp_layout layout = { &file, 1, PIECE, 60 };
+            dp_pager_config config = { .layout = &layout, .clock = &dp_clock_real };
+            const char *url = "http://127.0.0.1:9/a";
+            uint8_t have[8] = { 0 };
+            dp_pager_endpoint endpoint = { .urls = &url, .name = "x", .have = have };
+            dp_pager *pager;
+            dp_mem_stats mem;
+            dp_status st;
+            uint32_t id;
+
+            dp_fault_arm(points[k], n, 1);
+            st = dp_pager_open(&pager, &config, NULL);
+            if (!st)
+                st = dp_pager_add(pager, &endpoint, &id, NULL);
+            dp_pager_close(pager);
+            dp_mem_stats_read(&mem);
+            CHECK(mem.heap_blocks == 0, "%llu: %llu blocks left", (unsigned long long)n,
+                  (unsigned long long)mem.heap_blocks);
+            if (dp_fault_disarm(points[k]) == 0)
+                break;
+            CHECK(st == DP_E_NOMEM, "%llu: status %d", (unsigned long long)n, st);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_mixture),
+        cmocka_unit_test(test_only_liar),
+        cmocka_unit_test(test_have),
+        cmocka_unit_test(test_remove_under_way),
+        cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_twice),
+        cmocka_unit_test(test_kept_connections),
+        cmocka_unit_test(test_token),
+        cmocka_unit_test(test_private),
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_expected_version),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, make_contents, free_contents);

@@ -153,11 +153,14 @@ void dp_picker_latency(dp_picker *p, uint32_t id, uint64_t latency_ns)
         e->latency_ns += (latency_ns - e->latency_ns) / 8;
 }
 
-void dp_picker_ban_endpoint(dp_picker *p, endpoint *e, uint64_t now_ns)
+bool dp_picker_ban_endpoint(dp_picker *p, endpoint *e, uint64_t now_ns)
 {
+    bool is_new = e->banned_ns <= now_ns;
+
     e->banned_ns = now_ns + DP_PICKER_BAN_NS;
-    p->stats.bans++;
+    p->stats.bans += is_new;
     p->has_news = p->is_unsure = true;
+    return is_new;
 }
 
 void dp_picker_ban(dp_picker *p, uint32_t id, uint64_t now_ns)
@@ -381,11 +384,10 @@ uint32_t dp_picker_right(dp_picker *p, dp_picker_want *want, const uint64_t *dig
     for (uint32_t i = 0; i < want->suspect_count; i++) {
         endpoint *e = find_endpoint(p, want->suspects[i].endpoint);
 
-        if (!e || digests[i] == want->digests[i] || e->banned_ns > now_ns)
+        if (!e || digests[i] == want->digests[i])
             continue;
         e->bad_pieces++;
-        dp_picker_ban_endpoint(p, e, now_ns);
-        ban_count++;
+        ban_count += dp_picker_ban_endpoint(p, e, now_ns);
     }
     if (last)
         last->pieces++;
@@ -406,8 +408,7 @@ uint32_t dp_picker_wrong(dp_picker *p, dp_picker_want *want, const uint64_t *dig
 
         if (e) {
             e->bad_pieces++;
-            dp_picker_ban_endpoint(p, e, now_ns);
-            ban_count++;
+            ban_count += dp_picker_ban_endpoint(p, e, now_ns);
         }
     } else {
         want->suspect_count = want->part_count;

@@ -66,7 +66,8 @@ struct dp_picker {
 bool dp_picker_has(const endpoint *e, uint32_t piece);
 /* Whether it neither is banned nor was removed. */
 bool dp_picker_is_good(const endpoint *e, uint64_t now_ns);
-void dp_picker_ban_endpoint(dp_picker *p, endpoint *e, uint64_t now_ns);
+/* False: it was banned already, and is for longer now. */
+bool dp_picker_ban_endpoint(dp_picker *p, endpoint *e, uint64_t now_ns);
 void dp_picker_free_removed(endpoint *e); /* if it was removed and its last ask has ended */
 void dp_picker_set_state(dp_picker *p, dp_picker_want *want, dp_picker_state state, bool is_first);
 /* Asks changed: whether a want waits depends on them alone. */

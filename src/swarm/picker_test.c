@@ -1,5 +1,6 @@
 #include "swarm/picker.h"
 
+#include "base/fault.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/status.h"
@@ -376,10 +377,270 @@ static void test_rows(void **state)
     }
 }
 
+/* ---- single steps --------------------------------------------------------------------------- */
+
+static dp_picker_act next_of(world *w, dp_picker_act_kind kind)
+{
+    dp_picker_act act = dp_picker_next(w->p, w->now);
+
+    CHECK(act.kind == kind, "kind %d instead of %d", act.kind, kind);
+    return act;
+}
+
+/* Runs end at a file's end, and where the next piece does not wait. */
+static void test_runs(void **state)
+{
+    static world w;
+    dp_picker_act act;
+
+    world_open(&w, 10, 5);
+    world_peer(&w, 1e6, 10);
+    world_join(&w);
+    world_want(&w, 2, 3, DP_PICKER_DEMAND, 1000);
+    world_want(&w, 8, 4, DP_PICKER_DEMAND, 1000);
+    act = next_of(&w, DP_PICKER_ASK);
+    CHECK(act.ask->file == 0 && act.ask->offset == 2 * PIECE && act.ask->size == 3 * PIECE,
+          "first");
+    act = next_of(&w, DP_PICKER_ASK);
+    CHECK(act.ask->file == 0 && act.ask->offset == 8 * PIECE && act.ask->size == 2 * PIECE - 1000,
+          "to the end of the file");
+    act = next_of(&w, DP_PICKER_NOTHING); /* two lines are in use */
+    CHECK(act.wake_ns > w.now && act.wake_ns <= w.now + 100 * MS, "wake");
+    world_close(&w);
+}
+
+static void test_cancel(void **state)
+{
+    static world w;
+    dp_picker_act act;
+    dp_picker_ask *ask;
+
+    world_open(&w, 20, 0);
+    world_peer(&w, 1e6, 10);
+    world_join(&w);
+    world_want(&w, 0, 2, DP_PICKER_FILL, 1000);
+    world_want(&w, 10, 2, DP_PICKER_FILL, 1000);
+    CHECK(dp_picker_cancel(w.p, &w.wants[10]) && w.wants[10].state == DP_PICKER_OUT, "not asked");
+    ask = next_of(&w, DP_PICKER_ASK).ask;
+    CHECK(ask->first_piece == 0 && ask->piece_count == 2, "run");
+    CHECK(!dp_picker_cancel(w.p, &w.wants[0]), "asked");
+    act = next_of(&w, DP_PICKER_FAIL);
+    CHECK(act.want == &w.wants[0] && act.status == DP_E_CANCELED, "ends");
+    next_of(&w, DP_PICKER_NOTHING); /* fill asks one at a time */
+    /* Wanted again, the answer that is under way brings it. */
+    w.wants[0] = (dp_picker_want){ .piece = 0, .deadline_ns = UINT64_MAX };
+    CHECK(dp_picker_want_add(w.p, &w.wants[0]) && w.wants[0].state == DP_PICKER_ASKED, "again");
+    dp_picker_cancel_all(w.p);
+    for (int i = 0; i < 3; i++)
+        CHECK(next_of(&w, DP_PICKER_FAIL).status == DP_E_CANCELED, "all");
+    dp_picker_ended(w.p, ask, DP_PICKER_END_DROPPED, 0, w.now);
+    next_of(&w, DP_PICKER_NOTHING);
+    world_close(&w);
+}
+
+static void test_promote(void **state)
+{
+    static world w;
+
+    world_open(&w, 40, 0);
+    world_peer(&w, 1e6, 10);
+    world_join(&w);
+    world_want(&w, 0, 2, DP_PICKER_FILL, 1000);
+    world_want(&w, 20, 2, DP_PICKER_PREFETCH, 1000);
+    CHECK(next_of(&w, DP_PICKER_ASK).ask->first_piece == 20, "prefetch before fill");
+    next_of(&w, DP_PICKER_NOTHING);
+    dp_picker_promote(w.p, &w.wants[1], DP_PICKER_DEMAND);
+    CHECK(next_of(&w, DP_PICKER_ASK).ask->first_piece == 1, "demand on the spare line");
+    dp_picker_promote(w.p, &w.wants[1], DP_PICKER_FILL);
+    CHECK(w.wants[1].class_ == DP_PICKER_DEMAND, "never down");
+    world_close(&w);
+}
+
+static void test_ends(void **state)
+{
+    static world w;
+    dp_picker_act act;
+    peer *peer;
+
+    world_open(&w, 40, 0);
+    peer = world_peer(&w, 1e6, 10);
+    memset(peer->have, 0, sizeof peer->have);
+    peer->have[0] = 0x80;
+    world_join(&w);
+    world_want(&w, 0, 2, DP_PICKER_DEMAND, 1000);
+    act = next_of(&w, DP_PICKER_FAIL);
+    CHECK(act.want == &w.wants[1] && act.status == DP_E_NOTFOUND, "nobody has it");
+    act = next_of(&w, DP_PICKER_ASK);
+    w.now += 10 * MS;
+    dp_picker_ended(w.p, act.ask, DP_PICKER_END_BUSY, 3000 * MS, w.now);
+    next_of(&w, DP_PICKER_NOTHING);
+    w.now += 989 * MS;
+    next_of(&w, DP_PICKER_NOTHING); /* the server said 3 s */
+    w.now += MS;
+    CHECK(next_of(&w, DP_PICKER_FAIL).status == DP_E_TIMEOUT, "deadline");
+    next_of(&w, DP_PICKER_NOTHING);
+    world_close(&w);
+}
+
+/* Rests double, but who has no other source waits two seconds at most. */
+static void test_rests(void **state)
+{
+    static world w;
+    static const uint64_t rests[] = { 500, 1000, 2000, 2000, 2000 };
+
+    world_open(&w, 40, 0);
+    world_peer(&w, 1e6, 10);
+    world_join(&w);
+    world_want(&w, 0, 1, DP_PICKER_DEMAND, 100000);
+    for (size_t i = 0; i < DP_ARRAY_LEN(rests); i++) {
+        dp_picker_ask *ask = next_of(&w, DP_PICKER_ASK).ask;
+        dp_picker_act act;
+
+        dp_picker_ended(w.p, ask, DP_PICKER_END_CUT, 0, w.now);
+        act = next_of(&w, DP_PICKER_NOTHING);
+        CHECK(act.wake_ns <= w.now + rests[i] * MS, "wake");
+        w.now += rests[i] * MS - 1;
+        next_of(&w, DP_PICKER_NOTHING);
+        w.now++;
+    }
+    world_close(&w);
+}
+
+/* ---- chance ----------------------------------------------------------------------------------- */
+
+/* What peers do is chance; wanted pieces come, cancel, and are promoted by chance. Whatever
+ * happens: every want ends once, right bytes only, no ask breaks a rule (begin_flight). */
+static void random_world(uint64_t seed)
+{
+    static world w;
+    uint32_t ok = 0, ended = 0;
+    dp_rng rng;
+
+    dp_rng_init(&rng, seed);
+    world_open(&w, 40 + (uint32_t)dp_rng_below(&rng, 100), (uint32_t)dp_rng_below(&rng, 60));
+    for (uint64_t i = 0, count = 1 + dp_rng_below(&rng, 20); i < count; i++) {
+        peer *peer = world_peer(&w, 1e5 * (1 + (double)dp_rng_below(&rng, 1000)),
+                                1 + dp_rng_below(&rng, 200));
+        uint64_t fate = dp_rng_below(&rng, 8);
+
+        for (uint32_t k = 0; k < w.layout.piece_count && fate % 2; k++) {
+            if (dp_rng_below(&rng, 3) == 0)
+                clear(peer->have, k);
+        }
+        peer->silent_from = fate == 2 ? w.now + dp_rng_below(&rng, 2000) * MS : 0;
+        peer->silent_to = peer->silent_from + dp_rng_below(&rng, 3000) * MS;
+        peer->cut_ns = fate == 4 ? w.now + dp_rng_below(&rng, 2000) * MS : 0;
+        peer->lies = fate == 6 ? 0.3 : 0;
+        for (uint32_t k = 0; k < w.layout.piece_count && fate == 5; k++) {
+            if (dp_rng_below(&rng, 10) == 0)
+                peer->lacks[k / 8] |= (uint8_t)(0x80 >> k % 8);
+        }
+    }
+    world_join(&w);
+    for (int round = 0; round < 30; round++) {
+        uint32_t first = (uint32_t)dp_rng_below(&rng, w.layout.piece_count);
+        uint32_t count = 1 + (uint32_t)dp_rng_below(&rng, 30);
+
+        for (uint32_t i = first; i < first + count && i < w.layout.piece_count; i++) {
+            dp_picker_want *want = &w.wants[i];
+
+            if (want->state == DP_PICKER_OUT && w.ended[i] == 0)
+                world_want(&w, i, 1, (uint32_t)dp_rng_below(&rng, 3),
+                           100 + dp_rng_below(&rng, 20000));
+            else if (want->state != DP_PICKER_OUT && dp_rng_below(&rng, 4) == 0)
+                dp_picker_promote(w.p, want, DP_PICKER_DEMAND);
+            else if (want->state != DP_PICKER_OUT && want->state != DP_PICKER_FULL &&
+                     dp_rng_below(&rng, 10) == 0 && dp_picker_cancel(w.p, want))
+                world_end(&w, i, DP_E_CANCELED);
+        }
+        world_run(&w, dp_rng_below(&rng, 200));
+    }
+    world_run(&w, 30000);
+    CHECK(w.left == 0, "seed %llu: %u wants left", (unsigned long long)seed, w.left);
+    for (uint32_t i = 0; i < w.layout.piece_count; i++) {
+        CHECK(w.ended[i] <= 1, "seed %llu: piece %u ended %u times", (unsigned long long)seed, i,
+              w.ended[i]);
+        ended += w.ended[i];
+        ok += w.ended[i] && w.status[i] == DP_OK;
+    }
+    CHECK(ended > 0 && ok <= ended, "ended");
+    world_close(&w);
+}
+
+static void test_random(void **state)
+{
+    for (uint64_t seed = 1; seed <= 60; seed++)
+        random_world(seed);
+}
+
+/* ---- many -------------------------------------------------------------------------------------- */
+
+static void test_limits(void **state)
+{
+    static world w;
+    dp_picker_config config = { &w.layout, DP_PICKER_ENDPOINTS_MAX, ASKS_MAX, PER_PEER };
+    dp_error err = { 0 };
+    dp_picker *p;
+    uint32_t id;
+
+    world_open(&w, 200, 0);
+    CHECK_OK(dp_picker_open(&p, &config, &err), err);
+    for (uint32_t i = 0; i < DP_PICKER_ENDPOINTS_MAX; i++)
+        CHECK_OK(dp_picker_add(p, NULL, &id, &err), err);
+    CHECK(dp_picker_add(p, NULL, &id, &err) == DP_E_LIMIT, "%s", err.text);
+    for (uint32_t i = 0; i < 200; i++) {
+        w.wants[i] = (dp_picker_want){ .piece = i, .deadline_ns = UINT64_MAX };
+        CHECK(dp_picker_want_add(p, &w.wants[i]), "piece %u", i);
+    }
+    for (uint32_t i = 0; i < ASKS_MAX; i++) {
+        dp_picker_act act = dp_picker_next(p, w.now);
+
+        /* sixteen who are alike get a sixteenth each */
+        CHECK(act.kind == DP_PICKER_ASK && act.ask->piece_count >= 12 && act.ask->piece_count <= 13,
+              "ask %u: %u pieces", i, act.ask ? act.ask->piece_count : 0);
+    }
+    CHECK(dp_picker_next(p, w.now).kind == DP_PICKER_NOTHING, "no more");
+    dp_picker_close(p);
+    config.endpoints_max++;
+    CHECK(dp_picker_open(&p, &config, &err) == DP_E_LIMIT, "%s", err.text);
+    world_close(&w);
+}
+
+static void test_no_memory(void **state)
+{
+    static world w;
+    dp_picker_config config = { &w.layout, PEERS_MAX, ASKS_MAX, PER_PEER };
+    uint8_t have[PIECES_MAX / 8] = { 0 };
+    dp_mem_stats mem;
+
+    world_open(&w, 100, 0);
+    dp_picker_close(w.p);
+    for (uint64_t n = 0;; n++) {
+        dp_picker *p;
+        uint32_t id;
+        dp_status st;
+
+        dp_fault_arm(DP_FAULT_MEM, n, 1);
+        st = dp_picker_open(&p, &config, NULL);
+        if (!st)
+            st = dp_picker_add(p, have, &id, NULL);
+        dp_picker_close(p);
+        dp_mem_stats_read(&mem);
+        CHECK(mem.heap_blocks == 0, "%llu blocks left", (unsigned long long)mem.heap_blocks);
+        if (dp_fault_disarm(DP_FAULT_MEM) == 0)
+            break;
+        CHECK(st == DP_E_NOMEM, "status %d", st);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_rows),      cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_cancel),    cmocka_unit_test(test_promote),
+        cmocka_unit_test(test_ends),      cmocka_unit_test(test_rests),
+        cmocka_unit_test(test_random),    cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
