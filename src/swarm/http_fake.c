@@ -14,9 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/clock.h"
 #include "base/thread.h"
-#include "testing/check.h"
 
 #define CLIENTS_MAX   64
 #define REQUEST_MAX   8192
@@ -301,7 +301,7 @@ static void add_client(http_fake *fake, int fd)
     dp_mutex_lock(&fake->lock);
     while (c < fake->clients + CLIENTS_MAX && c->fd >= 0)
         c++;
-    CHECK(c < fake->clients + CLIENTS_MAX, "more than %d connections", CLIENTS_MAX);
+    DP_CHECK(c < fake->clients + CLIENTS_MAX);
     fake->stats.connections++;
     fake->live++;
     fake->stats.live_max = DP_MAX(fake->stats.live_max, fake->live);
@@ -312,7 +312,7 @@ static void add_client(http_fake *fake, int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     c->fake = fake;
     c->has_thread = pthread_create(&c->thread, NULL, client_main, c) == 0;
-    CHECK(c->has_thread, "no thread");
+    DP_CHECK(c->has_thread);
 }
 
 static void *acceptor_main(void *user)
@@ -345,12 +345,11 @@ http_fake *http_fake_open(const http_fake_file *files, size_t count, const http_
     for (int i = 0; i < CLIENTS_MAX; i++)
         fake->clients[i].fd = -1;
     fake->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(fake->fd >= 0 && bind(fake->fd, (struct sockaddr *)&in, sizeof in) == 0 &&
-              listen(fake->fd, 64) == 0 &&
-              getsockname(fake->fd, (struct sockaddr *)&in, &size) == 0 && pipe(fake->stop) == 0,
-          "no socket");
+    DP_CHECK(fake->fd >= 0 && bind(fake->fd, (struct sockaddr *)&in, sizeof in) == 0 &&
+             listen(fake->fd, 64) == 0 &&
+             getsockname(fake->fd, (struct sockaddr *)&in, &size) == 0 && pipe(fake->stop) == 0);
     fake->port = ntohs(in.sin_port);
-    CHECK(pthread_create(&fake->acceptor, NULL, acceptor_main, fake) == 0, "no thread");
+    DP_CHECK(pthread_create(&fake->acceptor, NULL, acceptor_main, fake) == 0);
     return fake;
 }
 

@@ -43,7 +43,7 @@ typedef struct http_fake_stats {
     uint64_t bytes;                         /* of bodies */
 } http_fake_stats;
 
-/* files [count] are borrowed while it is open; a failure ends the test. */
+/* files [count] are borrowed while it is open; a failure aborts. */
 http_fake *http_fake_open(const http_fake_file *files, size_t count, const http_fake_rules *rules);
 void http_fake_close(http_fake *fake);
 uint16_t http_fake_port(const http_fake *fake);
