@@ -76,15 +76,15 @@ def check_links(check, linkem):
         # On a busy machine TCP may be slower than its wire; never faster.
         number_of(links, 1, SENDER, to)
         mbit = float(server.stdout.readline())
-        check(400 < mbit <= 1000 * GOODPUT_MAX * 1.02, f"{mbit} Mbit/s of 941")
+        check(150 < mbit <= 1000 * GOODPUT_MAX * 1.02, f"{mbit} Mbit/s of 941")
         print(f"1 Gbit/s cable: {mbit:.0f} Mbit/s of TCP, round trip {ms:.2f} ms, "
               f"{links.hosts[0].congestion}, linkem {links.cpu_s():.2f} s of a processor")
         links.set_rate(1, 100)
         number_of(links, 1, SENDER, to)
         mbit = float(server.stdout.readline())
-        check(50 < mbit <= 100 * GOODPUT_MAX * 1.05, f"{mbit} Mbit/s of 94")
+        check(30 < mbit <= 100 * GOODPUT_MAX * 1.05, f"{mbit} Mbit/s of 94")
         stats = links.stats()["hosts"]
-        check(stats[0]["received_bytes"] >= stats[1]["sent_bytes"] * 0.5, f"{stats}")
+        check(stats[0]["received_bytes"] >= stats[1]["sent_bytes"] * 0.3, f"{stats}")
         check(stats[2]["received_bytes"] == 0, "a host that nobody spoke to heard something")
         pid, space = links.process.pid, links.hosts[0].netns
     check(server.poll() is not None, "the server outlived its network")
