@@ -35,6 +35,9 @@ bool dp_file_is_same(const char *a, const char *b);
  * Past the end is fine. */
 void dp_file_read_ahead(const dp_file *file, uint64_t offset, uint64_t size);
 
+/* Tells the system that reads will jump: it reads what is asked for, and nothing beyond. */
+void dp_file_expect_jumps(const dp_file *file);
+
 /* Asks the system to forget its cached pages of the file (cold benchmarks). */
 void dp_file_drop_cache(const dp_file *file);
 /* The same for a part of it; pages not written back yet stay. */

@@ -191,6 +191,11 @@ void dp_file_read_ahead(const dp_file *file, uint64_t offset, uint64_t size)
         posix_fadvise(file->fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
 }
 
+void dp_file_expect_jumps(const dp_file *file)
+{
+    posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM);
+}
+
 void dp_file_drop_cache(const dp_file *file)
 {
     /* Pages that were not written back yet are not dropped: write them first. */

@@ -24,6 +24,7 @@
 #define AT_STATE     44
 
 #define WARMTH_COLD INT64_MIN
+#define WARMTH_MAX  9e15 /* whole seconds that a double tells apart; beyond: cold */
 #define WALK_SIZE   ((size_t)1 << 20)
 
 static void put32(uint8_t *at, uint32_t x)
@@ -125,7 +126,7 @@ dp_status dp_presence_head_decode(dp_presence_head *out,
 void dp_presence_record_encode(uint8_t out[DP_PRESENCE_RECORD_SIZE], const dp_presence_head *head,
                                uint32_t piece, const dp_presence_record *record)
 {
-    int64_t warmth = isfinite(record->warmth) ? (int64_t)record->warmth : WARMTH_COLD;
+    int64_t warmth = fabs(record->warmth) < WARMTH_MAX ? (int64_t)record->warmth : WARMTH_COLD;
 
     memset(out, 0, DP_PRESENCE_RECORD_SIZE);
     if (record->state == DP_PRESENCE_ABSENT)
@@ -153,7 +154,7 @@ bool dp_presence_record_decode(dp_presence_record *out, const dp_presence_head *
     memcpy(out->hash.bytes, bytes, DP_HASH_SIZE);
     out->state = (dp_presence_state)bytes[AT_STATE];
     out->class_ = (dp_piece_class)bytes[AT_STATE + 1];
-    if (warmth != WARMTH_COLD)
+    if (warmth > -(int64_t)WARMTH_MAX && warmth < (int64_t)WARMTH_MAX)
         out->warmth = (double)warmth;
     return true;
 }

@@ -2,6 +2,8 @@
 #include "store/store_testing.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <sys/mount.h>
 
 #define COUNT 12
 
@@ -238,6 +240,46 @@ static void read_only_drives_are_read(void **unused)
     check_no_leak();
 }
 
+/* A drive of 1 MiB of this process's own, if it may mount one. */
+static bool mount_small(void)
+{
+    if (unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount("small", test_folder, "tmpfs", 0, "size=1m,mode=0700") == 0)
+        return true;
+    print_message("SKIPPED: a small file system cannot be mounted here: %s\n", strerror(errno));
+    return false;
+}
+
+static void a_full_drive_and_a_read_only_one(void **unused)
+{
+    const dp_pieces many = { 200 * (uint64_t)PIECE, PIECE };
+    dp_store *store;
+    dp_store_file *file;
+    uint32_t kept = 0;
+
+    if (!mount_small())
+        skip();
+    store = open_store(DP_GIB); /* more than the drive has */
+    file = open_file(store, "0a", many, NULL);
+    for (uint32_t i = 0; i < 200; i++)
+        kept += put_piece(file, 1, i);
+    CHECK(kept > 50 && kept < 64, "%u kept", kept);
+    CHECK(strstr(stats_of(store).problem, "No space left"), "%s", stats_of(store).problem);
+    CHECK(get_all(file, 1) == kept && stats_of(store).pieces_bad == 0, "reads go on");
+    dp_store_file_close(file);
+    dp_store_close(store);
+
+    CHECK(mount("small", test_folder, "tmpfs", MS_REMOUNT | MS_RDONLY, NULL) == 0, "remount");
+    store = open_store(DP_GIB);
+    file = open_file(store, "0a", many, NULL);
+    CHECK(get_all(file, 1) == kept && !put_piece(file, 1, 199), "read-only");
+    CHECK(strstr(stats_of(store).problem, "Read-only"), "%s", stats_of(store).problem);
+    dp_store_file_close(file);
+    dp_store_close(store);
+    CHECK(umount2(test_folder, MNT_DETACH) == 0, "unmount");
+    check_no_leak();
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, test_set_up_in_memory, test_tear_down)
@@ -246,6 +288,7 @@ int main(void)
         T(what_does_not_open_leaves_nothing),
         T(no_holes_means_no_exchange),
         T(read_only_drives_are_read),
+        T(a_full_drive_and_a_read_only_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

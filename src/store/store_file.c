@@ -9,28 +9,8 @@
 #include "base/status.h"
 #include "store/store_impl.h"
 
-#define LOCK_WAIT_MS 500 /* as long as a listing or an eviction of another process may hold a key */
-#define NEW_BYTES    (16 * DP_KIB) /* a folder, a header, a record */
-#define FLUSH_RUN    64            /* records of one write */
-
-char *dp_store_path(const char *folder, const char *key, const char *name, const char *suffix)
-{
-    size_t size = strlen(folder) + (key ? strlen(key) + 1 : 0) + (name ? strlen(name) + 1 : 0) +
-                  strlen(suffix) + 1;
-    char *path = dp_alloc(size, 1);
-
-    if (path)
-        snprintf(path, size, "%s%s%s%s%s%s", folder, key ? "/" : "", key ? key : "",
-                 name ? "/" : "", name ? name : "", suffix);
-    return path;
-}
-
-bool dp_store_key_is_valid(const char *key)
-{
-    size_t size = strlen(key);
-
-    return size > 0 && size <= DP_STORE_KEY_MAX && strspn(key, "0123456789abcdef") == size;
-}
+#define NEW_BYTES (16 * DP_KIB) /* a folder, a header, a record */
+#define FLUSH_RUN 64            /* records of one write */
 
 static bool name_is_valid(const char *name)
 {
@@ -123,92 +103,6 @@ done:
     return st;
 }
 
-/* ---- keys ---- */
-
-static dp_store_key *find_key_locked(dp_store *store, const char *name)
-{
-    dp_store_key *key = store->keys;
-
-    while (key && strcmp(key->name, name) != 0)
-        key = key->next;
-    return key;
-}
-
-/* Makes and locks FOLDER/KEY. Drives that fail give DP_E_IO, which is no reason to fail. */
-static dp_status lock_key(int *lock, dp_store *store, const char *name, bool makes, dp_error *err)
-{
-    char *path = dp_store_path(store->folder, name, NULL, "");
-    dp_status st = DP_OK;
-
-    if (!path)
-        return dp_fail(err, DP_E_NOMEM, "store: no memory for key %s", name);
-    if (makes)
-        st = dp_folder_make(path, err);
-    if (!st)
-        st = dp_folder_lock(lock, path, LOCK_WAIT_MS, err);
-    dp_free(path);
-    return st;
-}
-
-static dp_status acquire_key(dp_store_key **out, dp_store *store, const char *name, dp_error *err)
-{
-    dp_store_key *key, *made = dp_alloc_zero(1, sizeof *made);
-    bool is_writable;
-    dp_status st = DP_OK;
-
-    if (!made)
-        return dp_fail(err, DP_E_NOMEM, "store: no memory for key %s", name);
-    dp_mutex_lock(&store->lock);
-    while (store->is_thinning) /* it holds the lock of a key that nobody has open */
-        dp_cond_wait(&store->idle, &store->lock);
-    key = find_key_locked(store, name);
-    if (key)
-        key->file_count++;
-    is_writable = store->is_writable;
-    if (!key) { /* linked before it is locked, so that no eviction takes it for closed */
-        key = made;
-        made = NULL;
-        snprintf(key->name, sizeof key->name, "%s", name);
-        key->lock = -1;
-        key->file_count = 1;
-        key->next = store->keys;
-        store->keys = key;
-        for (size_t i = 0; i < store->closed_count; i++) {
-            if (strcmp(store->closed[i].key, name) == 0)
-                store->closed[i].is_busy = true;
-        }
-    }
-    dp_mutex_unlock(&store->lock);
-    dp_free(made);
-    *out = key;
-    if (key->lock < 0)
-        st = lock_key(&key->lock, store, name, is_writable, err);
-    return st;
-}
-
-static void release_key(dp_store *store, dp_store_key *key)
-{
-    dp_store_key **at;
-
-    if (!key)
-        return;
-    dp_mutex_lock(&store->lock);
-    if (--key->file_count > 0)
-        key = NULL;
-    for (at = &store->keys; key && *at; at = &(*at)->next) {
-        if (*at == key) {
-            *at = key->next;
-            break;
-        }
-    }
-    store->looked_ns = 0; /* a closed key now: the next look finds it */
-    dp_mutex_unlock(&store->lock);
-    if (!key)
-        return;
-    dp_folder_unlock(key->lock);
-    dp_free(key);
-}
-
 /* ---- the map ---- */
 
 static void take_record(void *user, uint32_t piece, const dp_presence_record *record)
@@ -283,6 +177,8 @@ static dp_status open_mirror(dp_store_file *f, bool is_writable, dp_error *err)
             st = dp_file_open(&f->map, f->map_path, false, err);
     }
     if (!st)
+        f->found_bytes = dp_file_rw_used(&f->mirror) + dp_file_rw_used(&f->map);
+    if (!st)
         st = load_map(f, err);
     if (st == DP_E_CORRUPT && is_writable)
         st = start_afresh(f, err);
@@ -297,6 +193,7 @@ static void do_without(dp_store_file *f)
     dp_file_close(&f->mirror);
     dp_file_close(&f->map);
     f->is_writable = false;
+    f->found_bytes = 0;
     for (uint32_t i = 0; i < f->count; i++)
         f->pieces[i].state = PIECE_ABSENT;
 }
@@ -315,7 +212,7 @@ static dp_status open_kept(dp_store_file *f, const char *key, dp_error *err)
         dp_store_break_locked(store, "the disk budget is too small to keep anything");
     dp_mutex_unlock(&store->lock);
 
-    st = acquire_key(&f->key, store, key, err);
+    st = dp_store_key_acquire(&f->key, store, key, err);
     if (!st)
         st = open_mirror(f, is_writable, err);
     dp_mutex_lock(&store->lock);
@@ -377,19 +274,24 @@ dp_status dp_store_file_open(dp_store_file **out, dp_store *store,
         st = open_kept(f, config->key, &why);
     if (st) {
         if (f)
-            release_key(store, f->key);
+            dp_store_key_release(store, f->key);
         free_file(f);
         if (err)
             *err = why;
         return st;
     }
+    if (f->mirror.fd >= 0)
+        dp_file_expect_jumps(&f->mirror);
     dp_mutex_lock(&store->lock);
     f->next = store->files;
     store->files = f;
-    if (f->is_writable)
+    if (f->map.fd >= 0)
         dp_store_measure_locked(f);
     store->victims_are_stale = true;
-    if (store->folder && dp_store_look_locked(store, &why)) /* what is ours now was foreign */
+    /* What is ours now was foreign; of a new key its folder is to be counted, too. */
+    if (f->key && f->key->file_count > 1)
+        store->foreign_bytes -= DP_MIN(f->found_bytes, store->foreign_bytes);
+    else if (f->key && dp_store_look_locked(store, &why))
         dp_store_break_locked(store, why.text);
     dp_mutex_unlock(&store->lock);
     *out = f;
@@ -486,7 +388,7 @@ void dp_store_file_close(dp_store_file *f)
     forget_behind_locked(f);
     while (f->user_count > 0)
         dp_cond_wait(&store->idle, &store->lock);
-    if (f->is_writable)
+    if (f->map.fd >= 0)
         dp_store_measure_locked(f);
     store->own_bytes -= f->used_bytes;
     store->foreign_bytes += f->used_bytes;
@@ -495,6 +397,6 @@ void dp_store_file_close(dp_store_file *f)
         dp_file_rw_stamp(&f->map);
         dp_file_drop_range(&f->mirror, 0, f->mirror.size); /* synced above */
     }
-    release_key(store, f->key);
+    dp_store_key_release(store, f->key);
     free_file(f);
 }

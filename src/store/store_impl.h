@@ -54,6 +54,7 @@ struct dp_store_file {
     dp_hash *hashes;        /* [count]; of a piece: valid when has_hash */
     dp_store_piece *pieces; /* [count] */
     uint64_t used_bytes;    /* of mirror and map, when last measured */
+    uint64_t found_bytes;   /* ... and before it was opened */
     uint32_t user_count;    /* threads at I/O */
     bool is_whole, is_writable, hashes_are_known;
 };
@@ -121,10 +122,19 @@ void dp_store_break_locked(dp_store *store, const char *reason);
 void dp_store_enter_locked(dp_store_file *file); /* (5) */
 void dp_store_leave_locked(dp_store_file *file);
 
-/* store_file.c */
+/* store_key.c */
 /* FOLDER, /KEY, /NAME, suffix; NULL parts are left out. The caller frees it; NULL: memory. */
 char *dp_store_path(const char *folder, const char *key, const char *name, const char *suffix);
 bool dp_store_key_is_valid(const char *key);
+/* As long as a listing or an eviction of another process may hold a key. */
+#define DP_STORE_LOCK_WAIT_MS 500
+/* Made and locked for this process. Whatever the outcome, *out (NULL: memory) is released with
+ * dp_store_key_release. DP_E_BUSY, DP_E_NOMEM; DP_E_IO, DP_E_NOTFOUND: the drive's. */
+dp_status dp_store_key_acquire(dp_store_key **out, dp_store *store, const char *name,
+                               dp_error *err);
+void dp_store_key_release(dp_store *store, dp_store_key *key); /* NULL is fine */
+
+/* store_file.c */
 /* Writes what is newer than its record, and has the drive take all of it. Takes the lock. */
 dp_status dp_store_flush(dp_store_file *file, dp_error *err);
 

@@ -59,6 +59,8 @@ dp_status dp_store_read(dp_store_file *file, uint32_t piece, void *out, dp_error
     dp_mutex_unlock(&store->lock);
 
     size = dp_pieces_size(pieces, piece);
+    /* As one request of the drive; a plain read would wait for it in small ones. */
+    dp_file_read_ahead(&file->mirror, (uint64_t)piece * pieces.piece_size, size);
     st = dp_file_read(&file->mirror, file->path, (uint64_t)piece * pieces.piece_size, out, size,
                       err);
     if (!st)

@@ -9,8 +9,6 @@
 #include "base/status.h"
 #include "store/store_impl.h"
 
-#define LOCK_WAIT_MS 500
-
 /* ---- listing ---- */
 
 typedef struct listing {
@@ -208,7 +206,7 @@ static dp_status hold_key(int *lock, const char *folder, const char *key, dp_err
     path = dp_store_path(folder, key, NULL, "");
     if (!path)
         return dp_fail(err, DP_E_NOMEM, "store: no memory for key %s", key);
-    st = dp_folder_lock(lock, path, LOCK_WAIT_MS, err);
+    st = dp_folder_lock(lock, path, DP_STORE_LOCK_WAIT_MS, err);
     dp_free(path);
     return st;
 }
@@ -249,7 +247,8 @@ dp_status dp_store_evict(const char *folder, const char *key, uint64_t bytes, ui
                        DP_STORE_KEY_MAX);
     st = dp_folder_try(&ability, folder, err);
     if (!st && key)
-        return dp_store_thin(folder, key, bytes, ability.can_punch, LOCK_WAIT_MS, freed, err);
+        return dp_store_thin(folder, key, bytes, ability.can_punch, DP_STORE_LOCK_WAIT_MS, freed,
+                             err);
     if (!st)
         st = dp_store_survey(&keys, &count, &other, folder, NULL, NULL, err);
     if (!st && count)

@@ -189,6 +189,34 @@ static void a_key_has_one_owner(void **unused)
     check_no_leak();
 }
 
+/* A model in many parts: each opened, counted once, closed. */
+static void parts_of_a_key_are_counted_once(void **unused)
+{
+    dp_store *store = NULL;
+    dp_store_file *files[40];
+    dp_error err;
+
+    for (int again = 0; again < 2; again++) {
+        store = open_store(DP_GIB);
+        for (uint32_t i = 0; i < DP_ARRAY_LEN(files); i++) {
+            char name[16];
+            dp_store_file_config config = { "0a", name, small };
+
+            snprintf(name, sizeof name, "part-%u", i);
+            CHECK_OK(dp_store_file_open(&files[i], store, &config, &err), err);
+            CHECK(get_all(files[i], i) == (again ? 1 : 0), "part %u", i);
+            CHECK(put_piece(files[i], i, i % 21), "part %u", i);
+            CHECK(stats_of(store).used_bytes == du(), "part %u: %llu, du says %llu", i,
+                  (unsigned long long)stats_of(store).used_bytes, (unsigned long long)du());
+        }
+        for (uint32_t i = 0; i < DP_ARRAY_LEN(files); i++)
+            dp_store_file_close(files[i]);
+        CHECK(stats_of(store).used_bytes == du(), "closed");
+        dp_store_close(store);
+    }
+    check_no_leak();
+}
+
 static void nothing_is_kept_without_a_folder(void **unused)
 {
     dp_store_config rows[] = { { NULL, DP_GIB, &dp_clock_real },
@@ -281,12 +309,14 @@ static void changed_origins_are_noticed(void **unused)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, test_set_up, test_tear_down)
+#define M(name) cmocka_unit_test_setup_teardown(name, test_set_up_in_memory, test_tear_down)
     const struct CMUnitTest tests[] = {
         T(pieces_come_back),
         T(ranges_are_cut_right),
         T(other_files_are_not_taken_for_it),
         T(bad_configs_are_refused),
         T(a_key_has_one_owner),
+        M(parts_of_a_key_are_counted_once),
         T(nothing_is_kept_without_a_folder),
         T(whole_files_are_read_and_checked),
         T(changed_origins_are_noticed),
