@@ -40,31 +40,25 @@ dp_status dp_range_path_parse(dp_range_path *out, const char *target)
     return key == DP_E_INVALID || path == DP_E_INVALID ? DP_E_INVALID : DP_MAX(key, path);
 }
 
-/* The bytes of a ".pad/SIZE", at the top or in the folder that the torrent's files are in. */
-static bool find_padding(dp_range_name *out, const dp_layout *layout, const char *path)
+static bool find_exactly(dp_range_name *out, const dp_layout *layout, const char *path)
 {
-    const char *first = layout->file_count ? layout->files[0].path : "";
-    const char *slash = strchr(first, '/');
-    size_t folder = slash ? (size_t)(slash - first) + 1 : 0;
-
-    if (folder && strncmp(path, first, folder) == 0)
-        path += folder;
-    if (strncmp(path, ".pad/", 5) != 0)
-        return false;
-    out->is_padding = true;
-    out->file = 0;
-    return dp_parse_u64(dp_str_from(path + 5), &out->size) && out->size < layout->piece_size;
-}
-
-bool dp_range_find(dp_range_name *out, const dp_layout *layout, const char *path)
-{
+    *out = (dp_range_name){ .is_padding = true };
+    if (strncmp(path, ".pad/", 5) == 0)
+        return dp_parse_u64(dp_str_from(path + 5), &out->size) && out->size < layout->piece_size;
     for (uint32_t i = 0; i < layout->file_count; i++) {
         if (strcmp(layout->files[i].path, path) == 0) {
             *out = (dp_range_name){ false, i, layout->files[i].pieces.file_size };
             return true;
         }
     }
-    return find_padding(out, layout, path);
+    return false;
+}
+
+bool dp_range_find(dp_range_name *out, const dp_layout *layout, const char *path)
+{
+    const char *slash = strchr(path, '/');
+
+    return find_exactly(out, layout, path) || (slash && find_exactly(out, layout, slash + 1));
 }
 
 static const char *skip_space(const char *at)

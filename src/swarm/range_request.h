@@ -31,9 +31,10 @@ typedef struct dp_range_path {
  * called that: no key, no path, or too long. */
 dp_status dp_range_path_parse(dp_range_path *out, const char *target);
 
-/* What a path names: a file of the layout, or padding. A hybrid torrent fills the last piece
- * of a file with a padding file of zeros, "[FOLDER/].pad/SIZE", that layouts leave out but
- * that clients without v2 ask web seeds for. It is shorter than a piece. */
+/* What a path names: a file of the layout, or padding. Clients put the name of a torrent of
+ * several files in front (BEP 19), which layouts leave out: any one folder there is passed over.
+ * A hybrid torrent fills the last piece of a file with a padding file of zeros, ".pad/SIZE",
+ * that layouts leave out, too, but that clients without v2 ask for. It is shorter than a piece. */
 typedef struct dp_range_name {
     bool is_padding;
     uint32_t file;

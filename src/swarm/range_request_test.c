@@ -119,42 +119,42 @@ static void an_empty_file_has_no_ranges(void **unused)
     CHECK(dp_range_parse(NULL, 0, &first, &size) == DP_RANGE_WHOLE && size == 0, "whole");
 }
 
-static const dp_layout_file deep_files[] = { { "name/a.gguf", { 70000, 65536 }, 0, NULL },
-                                             { "name/sub/b.gguf", { 5, 65536 }, 2, NULL } };
-static const dp_layout_file flat_files[] = { { "a.gguf", { 70000, 65536 }, 0, NULL } };
-static const dp_layout deep = { deep_files, 2, 65536, 3 };
-static const dp_layout flat = { flat_files, 1, 65536, 2 };
+static const dp_layout_file several[] = { { "a.gguf", { 70000, 65536 }, 0, NULL },
+                                          { "sub/b.gguf", { 5, 65536 }, 2, NULL },
+                                          { "sub/a.gguf", { 6, 65536 }, 3, NULL } };
+static const dp_layout layout = { several, 3, 65536, 4 };
 
 static const struct {
-    const dp_layout *layout;
     const char *path;
     bool is_there;
     dp_range_name want;
 } names[] = {
-    { &deep, "name/a.gguf", true, { false, 0, 70000 } },
-    { &deep, "name/sub/b.gguf", true, { false, 1, 5 } },
-    { &deep, "a.gguf", false, { 0 } },
-    { &deep, "name", false, { 0 } },
-    { &deep, "name/", false, { 0 } },
-    { &deep, "name/../name/a.gguf", false, { 0 } },
-    { &deep, "name/.pad/61072", true, { true, 0, 61072 } },
-    { &deep, ".pad/61072", true, { true, 0, 61072 } },
-    { &deep, "name/.pad/0", true, { true, 0, 0 } },
-    { &deep, "name/.pad/65536", false, { 0 } },
-    { &deep, "name/.pad/99999999999999999999", false, { 0 } },
-    { &deep, "name/.pad/", false, { 0 } },
-    { &deep, "name/.pad/-1", false, { 0 } },
-    { &deep, "other/.pad/5", false, { 0 } },
-    { &flat, "a.gguf", true, { false, 0, 70000 } },
-    { &flat, ".pad/5", true, { true, 0, 5 } },
-    { &flat, "a.gguf/.pad/5", false, { 0 } },
+    { "a.gguf", true, { false, 0, 70000 } },
+    { "name/a.gguf", true, { false, 0, 70000 } }, /* the torrent's name in front */
+    { "sub/b.gguf", true, { false, 1, 5 } },
+    { "name/sub/b.gguf", true, { false, 1, 5 } },
+    { "sub/a.gguf", true, { false, 2, 6 } }, /* as it is, before anything is passed over */
+    { "b.gguf", false, { 0 } },
+    { "x/name/a.gguf", false, { 0 } },
+    { "name", false, { 0 } },
+    { "name/", false, { 0 } },
+    { "../a.gguf/", false, { 0 } },
+    { "name/../name/a.gguf", false, { 0 } },
+    { ".pad/61072", true, { true, 0, 61072 } },
+    { "name/.pad/61072", true, { true, 0, 61072 } },
+    { "name/.pad/0", true, { true, 0, 0 } },
+    { "name/.pad/65536", false, { 0 } },
+    { "name/.pad/99999999999999999999", false, { 0 } },
+    { "name/.pad/", false, { 0 } },
+    { "name/.pad/-1", false, { 0 } },
+    { "x/name/.pad/5", false, { 0 } },
 };
 
 static void names_are_looked_up(void **unused)
 {
     for (size_t i = 0; i < DP_ARRAY_LEN(names); i++) {
         dp_range_name name = { 0 };
-        bool is_there = dp_range_find(&name, names[i].layout, names[i].path);
+        bool is_there = dp_range_find(&name, &layout, names[i].path);
 
         CHECK(is_there == names[i].is_there, "%s: %d", names[i].path, is_there);
         if (is_there)

@@ -1,11 +1,12 @@
 /* range_server.h - gives pieces that are here to peers and browsers, by HTTP ranges.
  *
  * Room     GET, HEAD and OPTIONS of /KEY/PATH, KEY the model's hex info-hash, PATH as in the
- *          torrent (BEP 19), found by look-up and never as a path of this machine. A response
- *          holds one buffer of a piece and reads the store piece by piece as the client
- *          takes them, so what goes out was hashed when it was read (store.h). A piece that
- *          leaves in the middle of a response ends the connection; no wrong byte is sent.
- *          CORS and private-network preflight, so that browsers can be clients.
+ *          torrent, the torrent's name in front or not (BEP 19), found by look-up and never
+ *          as a path of this machine. A response holds one buffer of a piece and reads the
+ *          store piece by piece as the client takes them, so what goes out was hashed when it
+ *          was read (store.h). A piece that leaves in the middle of a response ends the
+ *          connection; no wrong byte is sent. CORS and private-network preflight, so that
+ *          browsers can be clients.
  *
  * Answers  200  the whole file; of HEAD its size, Accept-Ranges and ETag, the file's root
  *          204  OPTIONS

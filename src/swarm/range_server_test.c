@@ -39,7 +39,7 @@ static const struct {
     { GET("/" KEY "/.pad/5000", "Range: bytes=4000-\r\n"), 206, NULL, 9, 0, 1000 },
     { GET("/" KEY "/.pad/0", ""), 200, "Content-Length: 0\r\n", 0, 0, 0 },
     { GET("/" KEY "/.pad/16384", ""), 404, NULL, 0, 0, 0 },
-    { GET("/" KEY "/a.gguf", ""), 404, NULL, 0, 0, 0 },
+    { GET("/" KEY "/b.gguf", ""), 404, NULL, 0, 0, 0 },
     { GET("/" KEY, ""), 404, NULL, 0, 0, 0 },
     { GET("/other/name/a.gguf", ""), 404, NULL, 0, 0, 0 },
     { GET("/" KEY "/../../../../etc/passwd", ""), 404, NULL, 0, 0, 0 },
