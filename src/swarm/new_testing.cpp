@@ -15,13 +15,20 @@ extern "C" long new_live(void)
     return live.load();
 }
 
-void *operator new(std::size_t size)
+void *operator new(std::size_t size, const std::nothrow_t &) noexcept
 {
     void *block = new_fails() ? nullptr : std::malloc(size ? size : 1);
 
+    live += block != nullptr;
+    return block;
+}
+
+void *operator new(std::size_t size)
+{
+    void *block = operator new(size, std::nothrow);
+
     if (!block)
         throw std::bad_alloc();
-    live++;
     return block;
 }
 
@@ -45,6 +52,11 @@ void *operator new[](std::size_t size)
 void operator delete[](void *block) noexcept
 {
     operator delete(block);
+}
+
+void *operator new[](std::size_t size, const std::nothrow_t &tag) noexcept
+{
+    return operator new(size, tag);
 }
 
 void operator delete[](void *block, std::size_t) noexcept

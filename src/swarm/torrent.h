@@ -30,32 +30,48 @@ extern "C" {
 typedef struct dp_torrents dp_torrents; /* a session */
 typedef struct dp_torrent dp_torrent;   /* one model in it */
 
-#define DP_TORRENT_PEERS_MAX 200 /* connections of one torrent */
+#define DP_TORRENT_PEERS_MAX          200                 /* connections of one torrent */
+#define DP_TORRENT_PER_ADDRESS_MAX    16                  /* of them from one address */
+#define DP_TORRENT_PARTIAL_BYTES      ((size_t)64 << 20)  /* of pieces asked for at a time */
+#define DP_TORRENT_CACHE_BYTES        ((size_t)16 << 20)  /* of pieces read for peers */
+#define DP_TORRENT_SEND_BYTES         ((size_t)512 << 10) /* of a connection, read ahead */
+#define DP_TORRENT_METADATA_BYTES_MAX ((size_t)48 << 20)  /* 20 bytes for each of 2^21 pieces */
+#define DP_TORRENT_KNOWN_MAX          200                 /* addresses to connect to again */
+#define DP_TORRENT_BANS_MAX           1024                /* the oldest is forgotten */
+/* Requests for what is not here, of one connection; 100 a second are forgiven. */
+#define DP_TORRENT_REFUSALS_MAX   6000u
+#define DP_TORRENT_TOLD_AT_ONCE   256   /* have and don't-have messages every 100 ms */
+#define DP_TORRENT_DRIFT_TOLD_MAX 16384 /* don't-have messages to a new connection */
 
 typedef struct dp_torrents_config {
-    const char *listen; /* "ADDRESS:PORT"; NULL: outgoing only */
+    const char *listen; /* "ADDRESS:PORT", port 0: any; NULL: nobody is let in */
     uint16_t http_port; /* told to peers; 0: none */
     bool http_is_tls;
     bool shares; /* false: nothing is uploaded */
     bool uses_dht, uses_lsd;
     uint64_t upload_bytes_s;  /* 0: no cap */
     uint32_t connections_max; /* 0: DP_TORRENT_PEERS_MAX */
+    uint32_t reconcile_s;     /* least time between re-addings; 0: 300 */
 } dp_torrents_config;
 
+/* DP_E_INVALID, DP_E_IO (it cannot listen), DP_E_NOMEM. */
 dp_status dp_torrents_open(dp_torrents **out, const dp_torrents_config *config, dp_error *err);
-void dp_torrents_close(dp_torrents *session);          /* after its torrents */
-uint16_t dp_torrents_port(const dp_torrents *session); /* listening; 0: none */
+void dp_torrents_close(dp_torrents *session);              /* after its torrents */
+uint16_t dp_torrents_port(const dp_torrents *session);     /* listening; 0: none */
+uint64_t dp_torrents_uploaded(const dp_torrents *session); /* bytes of pieces */
 
-/* Whole pieces, by the layout's numbers. Any thread, several at a time. */
+/* Whole pieces, by the layout's numbers. Any thread, several at a time; no call is under way
+ * after dp_torrent_remove. */
 typedef struct dp_torrent_content {
     bool (*has)(void *user, uint32_t piece);
     dp_status (*read)(void *user, uint32_t piece, void *out, dp_error *err); /* checked bytes */
-    /* A piece that libtorrent fetched, already hashed by it. */
+    /* A piece that libtorrent fetched, already hashed by it. It is announced to peers, so one
+     * that `has` denies afterwards is taken back. */
     void (*arrived)(void *user, uint32_t piece, const void *bytes);
     void *user;
 } dp_torrent_content;
 
-/* metainfo: borrowed until dp_torrent_remove. */
+/* metainfo: borrowed for the call. DP_E_BUSY: this session has it already. */
 dp_status dp_torrent_add(dp_torrent **out, dp_torrents *session, const dp_metainfo *metainfo,
                          const dp_torrent_content *content, dp_error *err);
 void dp_torrent_remove(dp_torrent *torrent);
@@ -68,6 +84,8 @@ dp_status dp_torrent_fetch_metainfo(dp_metainfo **out, dp_torrents *session, con
                                     uint32_t timeout_ms, bool (*stop)(void *user), void *user,
                                     dp_error *err);
 
+/* Connects, and again whenever the connection was lost. The name is looked up here: waits.
+ * DP_E_INVALID, DP_E_NOTFOUND, DP_E_LIMIT. */
 dp_status dp_torrent_connect(dp_torrent *torrent, const char *host_port, dp_error *err);
 
 /* What the store did. Cheap; announcements go out in batches. */
@@ -75,7 +93,9 @@ void dp_torrent_have(dp_torrent *torrent, uint32_t piece);
 void dp_torrent_gone(dp_torrent *torrent, uint32_t piece);
 
 /* Fallback and background: libtorrent fetches the piece; content->arrived gets it.
- * deadline_ms 0: in the background. */
+ * deadline_ms 0: in the background. Any number may be wanted; so many are asked for at a time
+ * as DP_TORRENT_PARTIAL_BYTES hold, those with deadlines first. Unwanted pieces of which a
+ * part is here may still arrive. */
 void dp_torrent_want(dp_torrent *torrent, uint32_t piece, uint32_t deadline_ms);
 void dp_torrent_unwant(dp_torrent *torrent, uint32_t piece);
 

@@ -1,0 +1,593 @@
+/* libtorrent's disk, over dp_torrent_content. Nothing is written here: blocks that arrive wait in
+ * memory until their piece is whole and hashed, then the content gets it. What is read for
+ * peers is read a piece at a time, because the store checks whole pieces, and kept for the
+ * other blocks of it. */
+#include <cstring>
+#include <functional>
+
+#include <boost/asio/post.hpp>
+#include <libtorrent/disk_buffer_holder.hpp>
+#include <libtorrent/error_code.hpp>
+#include <libtorrent/hasher.hpp>
+
+#include "swarm/torrent_impl.h"
+
+namespace dp
+{
+namespace
+{
+
+constexpr int WORKERS = 3;
+constexpr auto CACHE_TIME = std::chrono::seconds(2);
+
+using read_handler = std::function<void(lt::disk_buffer_holder, const lt::storage_error &)>;
+
+lt::storage_error disk_error(boost::system::errc::errc_t code, lt::operation_t operation)
+{
+    lt::storage_error error;
+
+    error.ec = lt::error_code(code, boost::system::generic_category());
+    error.operation = operation;
+    return error;
+}
+
+/* A piece read for peers; loading while there are no bytes. */
+struct cached {
+    std::shared_ptr<std::vector<char>> bytes;
+    std::vector<std::pair<lt::peer_request, read_handler>> waiters;
+    clock::time_point used;
+};
+
+} // namespace
+
+class disk final : public lt::disk_interface, public lt::buffer_allocator_interface
+{
+  public:
+    disk(session *owner, lt::io_context &network) : owner_(owner), network_(network)
+    {
+        for (int i = 0; i < WORKERS; i++)
+            workers_.emplace_back([this] { work(); });
+    }
+
+    ~disk() override
+    {
+        abort(true);
+    }
+
+    void abort(bool wait) override
+    {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            is_stopping_ = true;
+        }
+        wake_.notify_all();
+        if (!wait)
+            return;
+        for (std::thread &worker : workers_)
+            worker.join();
+        workers_.clear();
+    }
+
+    lt::storage_holder new_torrent(const lt::storage_params &params,
+                                   const std::shared_ptr<void> &) override
+    {
+        auto made = std::make_shared<storage>();
+        std::uint32_t id = 0, epoch = 0;
+        lt::storage_index_t index{ 0 };
+
+        std::size_t slash = params.path.rfind('/'); /* libtorrent made it absolute */
+        const char *name = params.path.c_str() + (slash == std::string::npos ? 0 : slash + 1);
+
+        /* The path is ours: "TORRENT.EPOCH". */
+        made->files = &params.files;
+        made->number = ++storage_numbers_;
+        if (std::sscanf(name, "%u.%u", &id, &epoch) == 2) {
+            std::lock_guard<std::mutex> lock(owner_->mutex);
+            auto found = owner_->torrents.find(id);
+
+            if (found != owner_->torrents.end())
+                made->torrent = found->second;
+        }
+        made->epoch = epoch;
+        if (made->torrent)
+            made->torrent->current = made;
+        while (std::size_t(static_cast<std::uint32_t>(index)) < storages_.size() &&
+               storages_[static_cast<std::uint32_t>(index)])
+            ++index;
+        if (static_cast<std::uint32_t>(index) == storages_.size())
+            storages_.emplace_back();
+        storages_[static_cast<std::uint32_t>(index)] = made;
+        return lt::storage_holder(index, *this);
+    }
+
+    void remove_torrent(lt::storage_index_t index) override
+    {
+        std::shared_ptr<storage> &slot = storages_[static_cast<std::uint32_t>(index)];
+
+        if (slot->torrent && slot->torrent->current == slot)
+            slot->torrent->current.reset();
+        slot.reset();
+    }
+
+    void async_read(lt::storage_index_t index, const lt::peer_request &r, read_handler handler,
+                    lt::disk_job_flags_t) override
+    {
+        std::shared_ptr<storage> s = at(index);
+        std::uint32_t piece = std::uint32_t(static_cast<int>(r.piece));
+        auto arriving = s->partials.find(piece);
+
+        if (arriving != s->partials.end()) {
+            give(r, arriving->second->bytes, handler);
+            return;
+        }
+        if (!s->torrent || !s->torrent->content.has) {
+            refuse(handler, boost::system::errc::no_such_file_or_directory);
+            return;
+        }
+        std::shared_ptr<std::vector<char>> bytes;
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            cached &entry = cache_[{ s->number, piece }];
+
+            entry.used = clock::now();
+            bytes = entry.bytes;
+            if (!bytes) {
+                entry.waiters.emplace_back(r, std::move(handler));
+                if (entry.waiters.size() == 1)
+                    push([this, s, piece] { load(s, piece); });
+            }
+        }
+        if (bytes)
+            give(r, *bytes, handler);
+    }
+
+    bool async_write(lt::storage_index_t index, const lt::peer_request &r, const char *buffer,
+                     std::shared_ptr<lt::disk_observer>,
+                     std::function<void(const lt::storage_error &)> handler,
+                     lt::disk_job_flags_t) override
+    {
+        lt::storage_error error;
+
+        try {
+            std::shared_ptr<partial> p = partial_of(at(index), r.piece);
+
+            /* Padding stays zero, whatever a peer says it is. */
+            if (std::uint32_t(r.start) < p->size)
+                std::memcpy(p->bytes.data() + r.start, buffer,
+                            std::min(std::uint32_t(r.length), p->size - std::uint32_t(r.start)));
+        } catch (const std::bad_alloc &) {
+            error = disk_error(boost::system::errc::not_enough_memory, lt::operation_t::file_write);
+        }
+        boost::asio::post(network_, [handler = std::move(handler), error] { handler(error); });
+        return false;
+    }
+
+    void async_hash(
+        lt::storage_index_t index, lt::piece_index_t piece, lt::span<lt::sha256_hash> v2,
+        lt::disk_job_flags_t flags,
+        std::function<void(lt::piece_index_t, const lt::sha1_hash &, const lt::storage_error &)>
+            handler) override
+    {
+        /* v2 points into what the handler owns: it may be moved but not copied. */
+        auto kept = std::make_shared<decltype(handler)>(std::move(handler));
+        bool needs_v1 = bool(flags & v1_hash);
+
+        with_piece(at(index), piece, [=](const partial *p) {
+            lt::sha1_hash v1;
+            lt::storage_error error;
+
+            if (!p) {
+                error = disk_error(boost::system::errc::no_such_file_or_directory,
+                                   lt::operation_t::file_read);
+            } else {
+                for (std::uint32_t i = 0, begin = 0; begin < p->size && i < v2.size(); i++) {
+                    std::uint32_t size = std::min(p->size - begin, DP_PIECE_BLOCK);
+
+                    v2[i] = lt::hasher256(p->bytes.data() + begin, int(size)).final();
+                    begin += size;
+                }
+                if (needs_v1)
+                    v1 = lt::hasher(p->bytes).final();
+            }
+            boost::asio::post(network_, [=] { (*kept)(piece, v1, error); });
+        });
+    }
+
+    void async_hash2(
+        lt::storage_index_t index, lt::piece_index_t piece, int offset, lt::disk_job_flags_t,
+        std::function<void(lt::piece_index_t, const lt::sha256_hash &, const lt::storage_error &)>
+            handler) override
+    {
+        with_piece(at(index), piece, [=](const partial *p) {
+            lt::sha256_hash hash;
+            lt::storage_error error;
+
+            if (!p || std::uint32_t(offset) >= p->size)
+                error = disk_error(boost::system::errc::no_such_file_or_directory,
+                                   lt::operation_t::file_read);
+            else
+                hash = lt::hasher256(p->bytes.data() + offset,
+                                     int(std::min(p->size - std::uint32_t(offset), DP_PIECE_BLOCK)))
+                           .final();
+            boost::asio::post(network_, [=] { handler(piece, hash, error); });
+        });
+    }
+
+    /* Blocks that are fetched again overwrite; those that were right stay. */
+    void async_clear_piece(lt::storage_index_t, lt::piece_index_t piece,
+                           std::function<void(lt::piece_index_t)> handler) override
+    {
+        boost::asio::post(network_, [=] { handler(piece); });
+    }
+
+    void async_check_files(
+        lt::storage_index_t, const lt::add_torrent_params *,
+        lt::aux::vector<std::string, lt::file_index_t>,
+        std::function<void(lt::status_t, const lt::storage_error &)> handler) override
+    {
+        boost::asio::post(network_, [=] { handler(lt::status_t::no_error, lt::storage_error()); });
+    }
+
+    void async_stop_torrent(lt::storage_index_t, std::function<void()> handler) override
+    {
+        if (handler)
+            boost::asio::post(network_, handler);
+    }
+
+    void async_release_files(lt::storage_index_t, std::function<void()> handler) override
+    {
+        if (handler)
+            boost::asio::post(network_, handler);
+    }
+
+    /* What files are called and where they lie is the store's, not libtorrent's. */
+    void async_move_storage(
+        lt::storage_index_t, std::string path, lt::move_flags_t,
+        std::function<void(lt::status_t, const std::string &, const lt::storage_error &)> handler)
+        override
+    {
+        boost::asio::post(network_, [=] {
+            handler(lt::status_t::fatal_disk_error, path,
+                    disk_error(boost::system::errc::operation_not_supported,
+                               lt::operation_t::file_rename));
+        });
+    }
+
+    void async_rename_file(
+        lt::storage_index_t, lt::file_index_t index, std::string name,
+        std::function<void(const std::string &, lt::file_index_t, const lt::storage_error &)>
+            handler) override
+    {
+        boost::asio::post(network_, [=] { handler(name, index, lt::storage_error()); });
+    }
+
+    void async_delete_files(lt::storage_index_t, lt::remove_flags_t,
+                            std::function<void(const lt::storage_error &)> handler) override
+    {
+        boost::asio::post(network_, [=] { handler(lt::storage_error()); });
+    }
+
+    void async_set_file_priority(
+        lt::storage_index_t, lt::aux::vector<lt::download_priority_t, lt::file_index_t> priorities,
+        std::function<void(const lt::storage_error &,
+                           lt::aux::vector<lt::download_priority_t, lt::file_index_t>)>
+            handler) override
+    {
+        boost::asio::post(network_, [=] { handler(lt::storage_error(), priorities); });
+    }
+
+    void update_stats_counters(lt::counters &) const override
+    {
+    }
+    void settings_updated() override
+    {
+    }
+    void submit_jobs() override
+    {
+    }
+
+    std::vector<lt::open_file_state> get_status(lt::storage_index_t) const override
+    {
+        return {};
+    }
+
+    void free_disk_buffer(char *buffer) override
+    {
+        delete[] buffer;
+    }
+
+    /* The rest is for the session. */
+
+    void passed(const std::shared_ptr<torrent_state> &torrent, std::uint32_t epoch,
+                std::uint32_t piece)
+    {
+        std::shared_ptr<storage> s = torrent->current;
+
+        note_engine_has(torrent.get(), piece);
+        if (!s || s->epoch != epoch || !s->partials.count(piece))
+            return;
+        if (s->partials[piece]->is_fed) {
+            s->partials.erase(piece);
+            return;
+        }
+        {
+            std::lock_guard<std::mutex> lock(owner_->mutex);
+            torrent->delivering.insert(piece);
+        }
+        std::lock_guard<std::mutex> lock(mutex_);
+        push([this, s, piece, p = s->partials[piece]] { deliver(s, piece, p); });
+    }
+
+    void post_work(std::function<void()> job)
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        push(std::move(job));
+    }
+
+    void post_network(std::function<void()> job)
+    {
+        boost::asio::post(network_, std::move(job));
+    }
+
+    void trim()
+    {
+        std::lock_guard<std::mutex> lock(mutex_);
+        trim_locked(DP_TORRENT_CACHE_BYTES, clock::now() - CACHE_TIME);
+    }
+
+  private:
+    using key = std::pair<std::uint32_t, std::uint32_t>; /* storage's number, piece */
+
+    std::shared_ptr<storage> at(lt::storage_index_t index)
+    {
+        return storages_[static_cast<std::uint32_t>(index)];
+    }
+
+    /* Caller holds mutex_. */
+    void push(std::function<void()> job)
+    {
+        jobs_.push_back(std::move(job));
+        wake_.notify_one();
+    }
+
+    void work()
+    {
+        std::unique_lock<std::mutex> lock(mutex_);
+
+        for (;;) {
+            while (jobs_.empty() && !is_stopping_)
+                wake_.wait(lock);
+            if (jobs_.empty())
+                return;
+            std::function<void()> job = std::move(jobs_.front());
+            jobs_.pop_front();
+            lock.unlock();
+            try {
+                job();
+            } catch (const std::bad_alloc &) {
+                /* its peer waits until it asks again */
+            }
+            job = nullptr; /* it may hold the last reference to a torrent */
+            lock.lock();
+        }
+    }
+
+    void refuse(read_handler handler, boost::system::errc::errc_t code)
+    {
+        lt::storage_error error = disk_error(code, lt::operation_t::file_read);
+
+        boost::asio::post(network_, [handler = std::move(handler), error] {
+            handler(lt::disk_buffer_holder(), error);
+        });
+    }
+
+    void give(const lt::peer_request &r, const std::vector<char> &bytes, read_handler handler)
+    {
+        char *buffer = nullptr;
+
+        if (r.start >= 0 && r.length > 0 && std::size_t(r.start) + r.length <= bytes.size())
+            buffer = new (std::nothrow) char[std::size_t(r.length)];
+        if (!buffer) {
+            refuse(std::move(handler), boost::system::errc::not_enough_memory);
+            return;
+        }
+        std::memcpy(buffer, bytes.data() + r.start, std::size_t(r.length));
+        boost::asio::post(network_, [this, handler = std::move(handler), buffer, size = r.length] {
+            handler(lt::disk_buffer_holder(*this, buffer, size), lt::storage_error());
+        });
+    }
+
+    /* A piece's memory: as long as libtorrent has it, of which the file's bytes are `size`. */
+    std::shared_ptr<partial> new_partial(const storage &s, lt::piece_index_t piece)
+    {
+        auto p = std::make_shared<partial>();
+
+        p->bytes.resize(std::size_t(s.files->piece_size(piece)));
+        p->size = std::uint32_t(s.files->piece_size2(piece));
+        p->is_fed = false;
+        return p;
+    }
+
+    std::shared_ptr<partial> partial_of(const std::shared_ptr<storage> &s, lt::piece_index_t piece)
+    {
+        std::uint32_t number = std::uint32_t(static_cast<int>(piece));
+        std::shared_ptr<partial> &p = s->partials[number];
+
+        if (p)
+            return p;
+        try {
+            p = new_partial(*s, piece);
+        } catch (...) {
+            s->partials.erase(number);
+            throw;
+        }
+        if (s->torrent) {
+            std::lock_guard<std::mutex> lock(owner_->mutex);
+            auto wanted = s->torrent->wants.find(number);
+
+            p->is_fed = s->torrent->feeding.count(number) > 0;
+            if (wanted != s->torrent->wants.end())
+                wanted->second.has_blocks = true;
+        }
+        return p;
+    }
+
+    /* From the content, with padding. Worker. */
+    bool read(const storage &s, std::uint32_t piece, partial *p)
+    {
+        bool is_read = false;
+
+        if (s.torrent && s.torrent->content.has && content_begin(s.torrent.get())) {
+            is_read = s.torrent->content.read(s.torrent->content.user, piece, p->bytes.data(),
+                                              NULL) == DP_OK;
+            content_end(s.torrent.get());
+        }
+        return is_read;
+    }
+
+    /* Runs body on a worker with the piece, arriving or there; with NULL when it is neither. */
+    void with_piece(const std::shared_ptr<storage> &s, lt::piece_index_t index,
+                    std::function<void(const partial *)> body)
+    {
+        std::uint32_t piece = std::uint32_t(static_cast<int>(index));
+        auto arriving = s->partials.find(piece);
+        std::shared_ptr<partial> p;
+        bool must_read = arriving == s->partials.end();
+
+        try {
+            p = must_read ? new_partial(*s, index) : arriving->second;
+        } catch (const std::bad_alloc &) {
+            must_read = false;
+        }
+        std::lock_guard<std::mutex> lock(mutex_);
+        push([this, s, piece, p, must_read, body = std::move(body)] {
+            body(must_read && !read(*s, piece, p.get()) ? nullptr : p.get());
+        });
+    }
+
+    /* Worker. */
+    void load(const std::shared_ptr<storage> &s, std::uint32_t piece)
+    {
+        std::vector<std::pair<lt::peer_request, read_handler>> waiters;
+        std::shared_ptr<std::vector<char>> bytes;
+
+        try {
+            std::shared_ptr<partial> p = new_partial(*s, lt::piece_index_t(int(piece)));
+
+            if (read(*s, piece, p.get()))
+                bytes = std::make_shared<std::vector<char>>(std::move(p->bytes));
+        } catch (const std::bad_alloc &) {
+        }
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            cached &entry = cache_[{ s->number, piece }];
+
+            waiters = std::move(entry.waiters);
+            entry.waiters.clear();
+            entry.bytes = bytes;
+            entry.used = clock::now();
+            if (bytes)
+                cache_bytes_ += bytes->size();
+            else
+                cache_.erase({ s->number, piece });
+            trim_locked(DP_TORRENT_CACHE_BYTES, clock::time_point::min());
+        }
+        for (auto &waiter : waiters) {
+            if (bytes)
+                give(waiter.first, *bytes, std::move(waiter.second));
+            else
+                refuse(std::move(waiter.second), boost::system::errc::no_such_file_or_directory);
+        }
+    }
+
+    /* Down to so many bytes, and nothing used before `since`. Few entries: searched. */
+    void trim_locked(std::size_t bytes_max, clock::time_point since)
+    {
+        for (;;) {
+            auto oldest = cache_.end();
+
+            for (auto i = cache_.begin(); i != cache_.end(); ++i) {
+                if (i->second.bytes &&
+                    (oldest == cache_.end() || i->second.used < oldest->second.used))
+                    oldest = i;
+            }
+            if (oldest == cache_.end() ||
+                (cache_bytes_ <= bytes_max && oldest->second.used >= since))
+                return;
+            cache_bytes_ -= oldest->second.bytes->size();
+            cache_.erase(oldest);
+        }
+    }
+
+    /* Worker. The piece can be read from `p` until the content has it. */
+    void deliver(const std::shared_ptr<storage> &s, std::uint32_t piece,
+                 const std::shared_ptr<partial> &p)
+    {
+        const std::shared_ptr<torrent_state> &t = s->torrent;
+        bool is_kept = false;
+
+        if (content_begin(t.get())) {
+            t->content.arrived(t->content.user, piece, p->bytes.data());
+            is_kept = t->content.has(t->content.user, piece);
+            content_end(t.get());
+        }
+        {
+            std::lock_guard<std::mutex> lock(owner_->mutex);
+
+            t->delivering.erase(piece);
+            drop_want(t.get(), piece);
+        }
+        note_store_has(t.get(), piece, is_kept);
+        boost::asio::post(network_, [s, piece, p] {
+            auto found = s->partials.find(piece);
+
+            if (found != s->partials.end() && found->second == p)
+                s->partials.erase(found);
+        });
+        activate_wants(t);
+    }
+
+    session *owner_;
+    lt::io_context &network_;
+    std::vector<std::shared_ptr<storage>> storages_; /* network thread */
+    std::uint32_t storage_numbers_ = 0;
+
+    std::mutex mutex_; /* guards what follows; session->mutex is never taken under it */
+    std::condition_variable wake_;
+    std::deque<std::function<void()>> jobs_;
+    std::map<key, cached> cache_;
+    std::size_t cache_bytes_ = 0;
+    bool is_stopping_ = false;
+    std::vector<std::thread> workers_; /* last: they use all of it */
+};
+
+std::unique_ptr<lt::disk_interface> make_disk(session *owner, lt::io_context &network)
+{
+    auto made = std::make_unique<disk>(owner, network);
+
+    owner->io = made.get();
+    return made;
+}
+
+void disk_passed(disk *disk, const std::shared_ptr<torrent_state> &torrent, std::uint32_t epoch,
+                 std::uint32_t piece)
+{
+    disk->passed(torrent, epoch, piece);
+}
+
+void disk_post_work(disk *disk, std::function<void()> work)
+{
+    disk->post_work(std::move(work));
+}
+
+void disk_post_network(disk *disk, std::function<void()> work)
+{
+    disk->post_network(std::move(work));
+}
+
+void disk_trim(disk *disk)
+{
+    disk->trim();
+}
+
+} // namespace dp
