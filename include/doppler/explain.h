@@ -30,7 +30,7 @@ typedef struct dp_explain_point { /* hit rates over the window, by memory for ex
 } dp_explain_point;
 
 typedef struct dp_explain_tier {
-    const char *name; /* "disk" */
+    const char *name; /* "disk"; "swarm": from elsewhere, its cache included */
     uint64_t read_bytes;
     uint64_t busy_ns; /* something was being read */
     dp_page_times times;

@@ -91,10 +91,12 @@ static dp_status fill_points(dp_explain *out, const dp_shadow_report *r, const d
     return st;
 }
 
-static void fill_tiers(dp_explain *out, const dp_tier_stats *stats)
+static void fill_tiers(dp_explain *out, const dp_engine *e, const dp_tier_stats *stats)
 {
+    const char *name = e->source == e->files ? "disk" : "swarm";
+
     out->tiers[out->tier_count++] =
-        (dp_explain_tier){ "disk", stats->read_bytes, stats->busy_ns, stats->times };
+        (dp_explain_tier){ name, stats->read_bytes, stats->busy_ns, stats->times };
 }
 
 dp_status dp_engine_explain(dp_engine *engine, dp_explain *out, dp_error *err)
@@ -116,7 +118,7 @@ dp_status dp_engine_explain(dp_engine *engine, dp_explain *out, dp_error *err)
     out->prefetch_hits = stats.expert_prefetch_hits;
     out->prefetch_useful_bytes = stats.prefetch_useful_bytes;
     out->prefetch_wasted_bytes = stats.prefetch_wasted_bytes;
-    fill_tiers(out, &stats);
+    fill_tiers(out, engine, &stats);
     if (!dp_watch_shadow(watch) || !out->is_contended)
         return DP_OK;
     dp_shadow_report_read(dp_watch_shadow(watch), &report);

@@ -373,6 +373,8 @@ static void heat_is_the_models(void **unused)
     CHECK(!memcmp(found, want, sizeof found), "other bits");
     CHECK_OK(dp_engine_explain(e, &explain, &err), err);
     CHECK(!strcmp(explain.heat, "restored"), "%s", explain.heat);
+    CHECK(explain.tier_count == 1 && !strcmp(explain.tiers[0].name, "swarm"), "%s",
+          explain.tiers[0].name);
     dp_engine_close(e);
     origin_close(&o);
 
