@@ -2,16 +2,19 @@
  *
  *   bench_paging MODEL WARM TOKENS SAMPLES [NAME=VALUE ...]    options as of doppler
  *
- * Drops the model's cached pages, says WARM tokens, then takes samples by turns: the drive's
- * own speed (read_speed.h, with the run's engine, request and depth), and TOKENS decoded tokens.
- * Prints one JSON object. The limit by reading is the drive's speed over the bytes that a
- * token read at the hit rate of that sample: an engine that never lets the drive rest says
- * as many. Latencies of pages are those of the samples, not of what came before. Texts are sampled, so that tokens and with them routings differ. */
+ * Drops the model's cached pages, measures what the drive gives for a second or so, says WARM
+ * tokens, then takes samples by turns: the drive's own speed (read_speed.h, with the run's
+ * engine, request and depth), once the run reads nothing ahead any more, and TOKENS decoded
+ * tokens. Prints one JSON object. The limit by reading is the drive's speed, the larger of both
+ * measures, over the bytes that a token read at the hit rate of that sample: an engine that
+ * never lets the drive rest says as many. What a page takes from the drive alone is measured at
+ * the end, in three ranges that lie apart, as matrices of an expert do, and in one. Latencies of pages are those of the samples, not of what came before. Texts are sampled, so that tokens and with them routings differ. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/cpu.h"
@@ -22,11 +25,18 @@
 #define SAMPLES_MAX  31
 #define PROMPT       8
 #define DRIVE_BYTES  (512 * DP_MIB)
+#define BEST_BYTES   (2 * DP_GIB) /* before the run */
+#define ALONE_PAGES  41
+#define IDLE_POLLS   5 /* without a byte between them: the run reads nothing */
+#define IDLE_WAIT_NS 4000000
 #define RANGE_EXPERT (4 * DP_MIB)  /* about a matrix of an expert */
 #define RANGE_LAYER  (64 * DP_MIB) /* layers stream in order */
 
 typedef struct sample {
-    double drive_gb_s, tok_s, cpu_s_per_token;
+    double probe_gb_s; /* between the samples */
+    double drive_gb_s; /* that, or what was found before the run if it is more */
+    double run_gb_s;   /* of the run itself, while something was being read */
+    double tok_s, cpu_s_per_token;
     double hit_rate; /* of experts, prefetched ones are hits; 1: none were wanted */
     double gb_per_token, limit_tok_s, ratio;
     double wait_share; /* of the time: the step waited for pages */
@@ -40,6 +50,7 @@ typedef struct bench {
     dp_engine *engine;
     dp_session *session;
     dp_page_times times; /* of all samples */
+    double best_gb_s;    /* of the drive before the run */
 } bench;
 
 static _Noreturn void die(const dp_error *err)
@@ -80,13 +91,28 @@ static void add_times(dp_latency *sum, const dp_latency *before, const dp_latenc
         sum->buckets[i] += after->buckets[i] - before->buckets[i];
 }
 
+/* Waits until what the run reads ahead has come: the drive is to be measured alone. */
+static void wait_idle(bench *b)
+{
+    uint64_t busy_ns = 0;
+
+    for (int polls = 0; polls < IDLE_POLLS;) {
+        dp_stats stats;
+        dp_engine_stats(b->engine, &stats);
+        polls = stats.read_busy_ns == busy_ns ? polls + 1 : 0;
+        busy_ns = stats.read_busy_ns;
+        nanosleep(&(struct timespec){ .tv_nsec = IDLE_WAIT_NS }, NULL);
+    }
+}
+
 static void take_sample(bench *b, sample *out, int index)
 {
-    double begin, cpu, took, speed;
+    double begin, cpu, took, speed, busy;
     dp_stats before, after;
     uint64_t hits, wants;
     dp_error err;
 
+    wait_idle(b);
     b->drive.seed = (uint64_t)index + 1;
     if (drive_speed(&speed, b->path, &b->drive, &err))
         die(&err);
@@ -100,15 +126,18 @@ static void take_sample(bench *b, sample *out, int index)
     hits = after.expert_hits + after.expert_prefetch_hits - before.expert_hits -
            before.expert_prefetch_hits;
     wants = hits + after.expert_misses - before.expert_misses;
-    out->drive_gb_s = speed / 1e9;
+    busy = (double)(after.read_busy_ns - before.read_busy_ns) / 1e9;
+    out->probe_gb_s = speed / 1e9;
+    out->drive_gb_s = DP_MAX(out->probe_gb_s, b->best_gb_s);
     out->tok_s = b->tokens / took;
     out->cpu_s_per_token = cpu / b->tokens;
     out->hit_rate = wants ? (double)hits / (double)wants : 1;
     out->gb_per_token = (double)(after.disk_read_bytes - before.disk_read_bytes) / 1e9 / b->tokens;
+    out->run_gb_s = busy > 0 ? out->gb_per_token * b->tokens / busy : 0;
     out->limit_tok_s = out->gb_per_token > 0 ? out->drive_gb_s / out->gb_per_token : 0;
     out->ratio = out->limit_tok_s > 0 ? out->tok_s / out->limit_tok_s : 0;
     out->wait_share = (double)(after.wait_ns - before.wait_ns) / 1e9 / took;
-    out->idle_share = 1 - (double)(after.read_busy_ns - before.read_busy_ns) / 1e9 / took;
+    out->idle_share = 1 - busy / took;
     add_times(&b->times.demand, &before.pages.demand, &after.pages.demand);
     add_times(&b->times.covered, &before.pages.covered, &after.pages.covered);
     add_times(&b->times.ahead, &before.pages.ahead, &after.pages.ahead);
@@ -160,6 +189,37 @@ static void print_times(const char *name, const dp_latency *times)
     printf("]}");
 }
 
+/* Median ms of a page read alone, in so many ranges. */
+static double alone_ms(const bench *b, uint64_t page_bytes, uint32_t ranges)
+{
+    double ms[ALONE_PAGES];
+    drive_config drive = b->drive;
+
+    drive.range_bytes = dp_align_up(page_bytes / ranges, DP_FILE_SECTOR);
+    drive.total_bytes = drive.range_bytes * ranges;
+    for (int i = 0; i < ALONE_PAGES; i++) {
+        double speed;
+        dp_error err;
+        drive.seed = (uint64_t)i + 1000;
+        if (drive_speed(&speed, b->path, &drive, &err))
+            die(&err);
+        ms[i] = (double)drive.total_bytes / speed * 1e3;
+    }
+    qsort(ms, ALONE_PAGES, sizeof *ms, compare);
+    return ms[ALONE_PAGES / 2];
+}
+
+static void print_alone(bench *b, const dp_stats *s)
+{
+    uint64_t page_bytes = s->page_bytes_max;
+
+    if (!page_bytes)
+        return;
+    wait_idle(b);
+    printf("\"page_bytes\": %llu, \"alone_ms\": %.3g, \"alone_ms_contiguous\": %.3g, ",
+           (unsigned long long)page_bytes, alone_ms(b, page_bytes, 3), alone_ms(b, page_bytes, 1));
+}
+
 static void report(bench *b, const sample *samples)
 {
     dp_stats s;
@@ -173,7 +233,9 @@ static void report(bench *b, const sample *samples)
            s.source, s.io_depth, (unsigned long long)s.io_request_bytes, s.cache_state, b->samples,
            b->warm, b->tokens);
 #define PRINT(field) print_samples(#field, samples, b->samples, offsetof(sample, field))
+    PRINT(probe_gb_s);
     PRINT(drive_gb_s);
+    PRINT(run_gb_s);
     PRINT(tok_s);
     PRINT(hit_rate);
     PRINT(gb_per_token);
@@ -183,6 +245,8 @@ static void report(bench *b, const sample *samples)
     PRINT(idle_share);
     PRINT(cpu_s_per_token);
 #undef PRINT
+    printf("\"drive_best_gb_s\": %.4g, ", b->best_gb_s);
+    print_alone(b, &s);
     printf("\"model_bytes\": %llu, \"budget_bytes\": %llu, \"peak_bytes\": %llu, "
            "\"pinned_bytes\": %llu, \"slot_budget_bytes\": %llu, \"prefetch_useful_bytes\": %llu, "
            "\"prefetch_wasted_bytes\": %llu, ",
@@ -232,6 +296,25 @@ static drive_config drive_of(const dp_stats *stats)
     };
 }
 
+/* What the drive gives in one go, with room for nothing else to disturb it. */
+static void find_best(bench *b)
+{
+    drive_config drive = {
+        .engine = DP_AIO_AUTO,
+        .request_bytes = DP_MIB,
+        .range_bytes = RANGE_EXPERT,
+        .total_bytes = BEST_BYTES,
+        .depth = 16,
+        .seed = 77,
+    };
+    double speed;
+    dp_error err;
+
+    if (drive_speed(&speed, b->path, &drive, &err))
+        die(&err);
+    b->best_gb_s = speed / 1e9;
+}
+
 static void open_model(bench *b, const dp_options *options)
 {
     dp_token prompt[PROMPT];
@@ -243,6 +326,7 @@ static void open_model(bench *b, const dp_options *options)
         die(&err);
     dp_file_drop_cache(&file);
     dp_file_close(&file);
+    find_best(b);
     if (dp_engine_open(&b->engine, b->path, options, NULL, NULL, &err) ||
         dp_session_open(&b->session, b->engine, options, &err))
         die(&err);

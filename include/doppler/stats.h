@@ -22,7 +22,7 @@ typedef struct dp_latency {
 DP_API uint64_t dp_latency_quantile(const dp_latency *latency, double q);
 DP_API uint64_t dp_latency_count(const dp_latency *latency);
 
-/* How long pages took to come: from the moment somebody wanted one to its arrival where
+/* How long experts, or the pages of a dense model, took to come: from the moment somebody wanted one to its arrival where
  * nothing of it was there (demand), or a prefetch was under way (covered); and from the
  * beginning of a prefetch to its end where nobody had wanted it by then (ahead). */
 typedef struct dp_page_times {
@@ -56,8 +56,9 @@ typedef struct dp_stats {
     uint64_t evictions;
     uint64_t page_p50_ns, page_p90_ns, page_p99_ns, page_max_ns; /* of pages.demand */
     dp_page_times pages;
-    uint64_t wait_ns;      /* the step thread waited for pages */
-    uint64_t read_busy_ns; /* something was being read */
+    uint64_t page_bytes_max; /* the largest page that is not pinned: an expert; 0: all are */
+    uint64_t wait_ns;        /* the step thread waited for pages */
+    uint64_t read_busy_ns;   /* something was being read */
 
     uint32_t threads;
     char kernels[24];  /* "x86.avx512vbmi" */

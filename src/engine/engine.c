@@ -349,6 +349,7 @@ static void copy_tier_stats(dp_stats *out, const dp_tier_stats *tier)
     out->prefetch_wasted_bytes = tier->prefetch_wasted_bytes;
     out->evictions = tier->evictions;
     out->pages = tier->times;
+    out->page_bytes_max = tier->page_bytes_max;
     out->page_p50_ns = dp_latency_quantile(&tier->times.demand, 0.5);
     out->page_p90_ns = dp_latency_quantile(&tier->times.demand, 0.9);
     out->page_p99_ns = dp_latency_quantile(&tier->times.demand, 0.99);

@@ -1,5 +1,6 @@
 #include "model/lookahead.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -7,7 +8,6 @@
 
 /* ---- the gate ---- */
 
-#define GAIN_PART         50 /* to win, a fiftieth faster */
 #define WASTE_MAX(useful) ((useful) / 10 * 3)
 
 const float dp_gate_sure[DP_GATE_LEVELS] = { 0.6f, 0.75f, 0.9f, 0.97f };
@@ -37,7 +37,7 @@ static void begin_trial(dp_lookahead_gate *gate)
     gate->is_resting = false;
     gate->is_on = false;
     gate->step = gate->part = 0;
-    gate->ns[0] = gate->ns[1] = 0;
+    gate->ns_count[0] = gate->ns_count[1] = 0;
     gate->useful_bytes = gate->wasted_bytes = 0;
 }
 
@@ -52,23 +52,38 @@ static void ask_for_surer(dp_lookahead_gate *gate)
     gate->level_min = gate->level;
 }
 
+static int compare_ns(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Of the steps with it, or without: a step that another program held up says nothing. */
+static uint64_t median(dp_lookahead_gate *gate, bool is_on)
+{
+    uint32_t count = gate->ns_count[is_on];
+
+    qsort(gate->ns[is_on], count, sizeof gate->ns[is_on][0], compare_ns);
+    return (gate->ns[is_on][(count - 1) / 2] + gate->ns[is_on][count / 2]) / 2;
+}
+
 static void end_trial(dp_lookahead_gate *gate)
 {
     bool wastes = is_wasteful(gate);
-    bool is_faster = gate->ns[1] + gate->ns[1] / GAIN_PART < gate->ns[0];
+    bool is_slower = median(gate, true) > median(gate, false);
 
     if (wastes)
         ask_for_surer(gate);
     else if (gate->wasted_bytes <= WASTE_MAX(gate->useful_bytes) / 2)
         gate->level = gate->level > gate->level_min ? gate->level - 1 : gate->level_min;
-    begin_rest(gate, is_faster && !wastes);
+    begin_rest(gate, !is_slower && !wastes);
 }
 
 static void step_of_trial(dp_lookahead_gate *gate, uint64_t ns)
 {
-    /* The first step of a part pays for what the other way left. */
     if (gate->step > 0)
-        gate->ns[gate->is_on] += ns;
+        gate->ns[gate->is_on][gate->ns_count[gate->is_on]++] = ns;
     if (++gate->step < DP_GATE_TRIAL_STEPS)
         return;
     gate->step = 0;

@@ -13,8 +13,8 @@
  *          the next none. Hints a few layers deep keep it at work, and even that out.
  *
  * Gate     Reading ahead costs where it is wrong and where the drive is never idle, so
- *          it has to earn its place: a few steps without and a few with it in turns,
- *          the faster way for a while, then again. A way that wastes more than 0.3
+ *          it must not be slower: a few steps without and a few with it in turns, the
+ *          way with the faster median for a while, then again. A way that wastes more than 0.3
  *          bytes for each useful one has to be surer of what it asks for, and is off
  *          until the next trial.
  *
@@ -39,8 +39,10 @@ typedef enum dp_lookahead_mode {
 
 /* ---- the gate: arithmetic over times and bytes ---- */
 
-#define DP_GATE_TRIAL_STEPS  8 /* of each part of a trial: off, on, off, on */
-#define DP_GATE_PARTS        4
+#define DP_GATE_TRIAL_STEPS 8 /* of each part of a trial: off, on, off, on */
+#define DP_GATE_PARTS       4
+/* The first step of a part pays for what the other way left, and is not counted. */
+#define DP_GATE_TIMES        (DP_GATE_PARTS / 2 * (DP_GATE_TRIAL_STEPS - 1))
 #define DP_GATE_REST_STEPS   256 /* with the better way, at first ... */
 #define DP_GATE_LEDGER_STEPS 64
 #define DP_GATE_REST_MAX     8192 /* ... twice as long after each trial that says the same */
@@ -54,7 +56,8 @@ typedef struct dp_lookahead_gate {
     bool is_resting;
     uint32_t step, part;                 /* of the trial, or of the rest */
     uint32_t rest_steps;                 /* of the next rest */
-    uint64_t ns[2];                      /* of the trial's steps: off, on */
+    uint64_t ns[2][DP_GATE_TIMES];       /* of the trial's steps: off, on ... */
+    uint32_t ns_count[2];                /* ... and how many */
     uint64_t useful_bytes, wasted_bytes; /* of the trial, or of DP_GATE_LEDGER_STEPS of a rest */
 } dp_lookahead_gate;
 

@@ -41,8 +41,7 @@ static void what_pays_goes_on(void **unused)
 static void what_does_not_pay_ends(void **unused)
 {
     static const world worlds[] = {
-        { 1000, 1000, 1000, 0 },  /* no gain */
-        { 1000, 990, 1000, 0 },   /* too little to tell from noise */
+        { 1000, 1010, 1000, 0 },  /* a small loss */
         { 1000, 1500, 1000, 0 },  /* a loss */
         { 1000, 800, 1000, 400 }, /* a gain that wastes */
     };
@@ -55,6 +54,19 @@ static void what_does_not_pay_ends(void **unused)
         on = pass(&gate, &worlds[i], steps);
         CHECK(on < steps / 100, "world %zu: on in %u of %u", i, on, steps);
     }
+}
+
+/* One step of a trial that something else held up does not decide. */
+static void an_outlier_does_not_count(void **unused)
+{
+    const world pays = { 1000, 990, 1000, 0 };
+    dp_lookahead_gate gate;
+
+    dp_lookahead_gate_init(&gate, DP_LOOKAHEAD_AUTO);
+    pass(&gate, &pays, DP_GATE_TRIAL_STEPS + 3);
+    CHECK(pass(&gate, &(world){ 1000, 90000, 1000, 0 }, 1) == 1, "it was on");
+    pass(&gate, &pays, TRIAL - DP_GATE_TRIAL_STEPS - 4);
+    CHECK(gate.is_resting && gate.wins, "it pays");
 }
 
 /* Once the world changes, a later trial finds out. */
@@ -101,9 +113,9 @@ static void the_person_decides(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_pays_goes_on),   cmocka_unit_test(what_does_not_pay_ends),
-        cmocka_unit_test(it_changes_its_mind), cmocka_unit_test(it_asks_for_what_is_sure),
-        cmocka_unit_test(the_person_decides),
+        cmocka_unit_test(what_pays_goes_on),         cmocka_unit_test(what_does_not_pay_ends),
+        cmocka_unit_test(an_outlier_does_not_count), cmocka_unit_test(it_changes_its_mind),
+        cmocka_unit_test(it_asks_for_what_is_sure),  cmocka_unit_test(the_person_decides),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,6 +196,7 @@ dp_status dp_tier_set_budget(dp_tier *tier, uint64_t budget_bytes, dp_error *err
 
 typedef struct dp_tier_stats {
     uint64_t budget_bytes, slot_bytes, slot_bytes_max, pinned_bytes;
+    uint64_t page_bytes_max; /* of those not pinned */
     uint64_t page_count, resident_count, lease_count;
     uint64_t expert_hits, expert_misses, expert_prefetch_hits;
     uint64_t always_hits, always_misses, always_prefetch_hits;
@@ -205,7 +206,7 @@ typedef struct dp_tier_stats {
     uint64_t prefetch_wasted_bytes; /* that arrived, and left unused */
     uint64_t wait_ns;               /* callers waited for pages */
     uint64_t busy_ns;               /* something was being read */
-    dp_page_times times;            /* not of pages wanted uncounted, or pinned */
+    dp_page_times times; /* of experts (without any, of all pages) that were wanted counted */
 } dp_tier_stats;
 
 void dp_tier_stats_read(dp_tier *tier, dp_tier_stats *out);

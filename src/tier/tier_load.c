@@ -160,7 +160,7 @@ static void arrive_locked(dp_tier *tier, dp_page *page)
     page->state = DP_PAGE_RESIDENT;
     page->arrival = ++tier->arrival_count;
     tier->stats.loads++;
-    if (page->latency)
+    if (page->latency && (page->kind == DP_PAGE_EXPERT || !tier->expert_count))
         dp_tier_count_latency_locked(tier, page->latency,
                                      dp_clock_now_ns(tier->clock) - page->want_ns);
     if (page->is_warm) { /* from here on as if it had been demanded */

@@ -52,6 +52,7 @@ void dp_tier_stats_read(dp_tier *tier, dp_tier_stats *out)
     out->slot_bytes = dp_slots_bytes(&tier->slots);
     out->slot_bytes_max = tier->slots.bytes_max;
     out->pinned_bytes = tier->pinned_bytes;
+    out->page_bytes_max = tier->largest_bytes;
     out->page_count = tier->page_count - tier->hole_count;
     out->lease_count = tier->lease_count;
     for (uint32_t i = 0; i < tier->page_count; i++)
