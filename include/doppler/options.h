@@ -20,7 +20,8 @@ typedef enum dp_option_type {
     DP_OPTION_REAL,
     DP_OPTION_FLAG,   /* on, off */
     DP_OPTION_CHOICE, /* one of `choices` */
-    DP_OPTION_TEXT
+    DP_OPTION_TEXT,
+    DP_OPTION_TEXTS /* each value set is one more; an empty one forgets them all */
 } dp_option_type;
 
 typedef struct dp_option {

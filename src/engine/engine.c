@@ -9,6 +9,7 @@
 #include "base/sysmem.h"
 #include "doppler/source.h"
 #include "engine/origin.h"
+#include "engine/mirrors.h"
 #include "engine/vocab.h"
 #include "tier/source_join.h"
 
@@ -44,7 +45,8 @@ static void choose_io(dp_io_choice *io, const dp_options *options)
 
 /* The engine's files, per the options: the model's and those of adapters; of a model from
  * elsewhere adapters only, numbered behind its parts. */
-static dp_status open_files(dp_engine *e, const dp_gguf *gguf, bool has_model, dp_error *err)
+static dp_status open_files(dp_engine *e, const dp_gguf *gguf, bool has_model,
+                            const dp_options *options, dp_error *err)
 {
     uint32_t count = dp_gguf_part_count(gguf);
     const char **paths = dp_alloc(count, sizeof *paths);
@@ -57,20 +59,31 @@ static dp_status open_files(dp_engine *e, const dp_gguf *gguf, bool has_model, d
         .depth = e->io.depth,
         .request_max = e->io.request_bytes,
     };
-    dp_status st;
+    const char *list = dp_options_text(options, DP_OPT_MODEL_MIRROR);
+    dp_mirrors mirrors = { 0 };
+    dp_status st = DP_OK;
 
     if (!paths)
         return dp_fail(err, DP_E_NOMEM, "source: %u paths", count);
     for (uint32_t i = 0; i < count; i++)
         paths[i] = dp_gguf_part_path(gguf, i);
-    st = dp_source_file_open(&e->files, &config, err);
+    if (has_model)
+        st = dp_mirrors_open(&mirrors, list, gguf, err);
+    else if (list[0])
+        st = dp_fail(err, DP_E_INVALID, "--model-mirror: the model is no file");
+    config.mirrors = mirrors.paths;
+    config.mirror_count = mirrors.count;
+    if (!st)
+        st = dp_source_file_open(&e->files, &config, err);
+    dp_mirrors_close(&mirrors);
     dp_free(paths);
     return st;
 }
 
-static dp_status open_source(dp_engine *e, const dp_gguf *gguf, dp_source *foreign, dp_error *err)
+static dp_status open_source(dp_engine *e, const dp_gguf *gguf, dp_source *foreign,
+                             const dp_options *options, dp_error *err)
 {
-    dp_status st = open_files(e, gguf, !foreign, err);
+    dp_status st = open_files(e, gguf, !foreign, options, err);
 
     if (st)
         return st;
@@ -112,7 +125,7 @@ dp_status dp_engine_open_tables(dp_engine *e, const dp_gguf *gguf, dp_source *fo
         return dp_fail(err, st, "%s", e->vocab_problem.text);
     /* Logits and token ids need no vocabulary: text functions say what is wrong with it. */
     choose_io(&e->io, options);
-    st = open_source(e, gguf, foreign, err);
+    st = open_source(e, gguf, foreign, options, err);
     if (st)
         return st;
     tier.source = e->source;

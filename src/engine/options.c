@@ -31,14 +31,17 @@ static const dp_option table[] = {
                         "as the one of these that would have hit most (auto)" },
     [DP_OPT_LOOK_AHEAD] = { "look-ahead", "memory", DP_OPTION_CHOICE, "", 0, 0, "auto",
                             "auto|on|off",
-                            "read experts that the next layer will probably want; auto tries now "
-                            "and then whether that is faster" },
+                            "read experts that the next layers will probably want; auto tries now "
+                            "and then whether that is slower" },
     [DP_OPT_HEAT] = { "heat", "memory", DP_OPTION_TEXT, "FILE", 0, 0, "auto", NULL,
                       "keep which experts were wanted in FILE (in a folder, when it ends in /), so "
                       "that the next run begins warm; off: don't; auto: run and chat do in the "
                       "user's cache folder" },
     [DP_OPT_TRACE] = { "trace", "memory", DP_OPTION_TEXT, "FILE", 0, 0, "off", NULL,
                        "write which experts each step wants to FILE, for doppler replay" },
+    [DP_OPT_MODEL_MIRROR] = { "model-mirror", "disk", DP_OPTION_TEXTS, "PATH", 0, 0, "", NULL,
+                              "a copy of the model on another drive: both are read at once, each "
+                              "as fast as it can; may be given several times" },
     [DP_OPT_IO] = { "io", "disk", DP_OPTION_CHOICE, "", 0, 0, "auto", "auto|direct|buffered",
                     "read the model past the page cache (direct) or through it (buffered)" },
     [DP_OPT_IO_ENGINE] = { "io-engine", "disk", DP_OPTION_CHOICE, "", 0, 0, "auto",
@@ -167,6 +170,8 @@ static bool parse_value(const dp_option *o, dp_str value, option_value *out)
         return parse_choice(o->choices, value, &out->number);
     case DP_OPTION_TEXT:
         return true;
+    case DP_OPTION_TEXTS:
+        return value.size == strcspn(value.bytes, "\n");
     }
     return false;
 }
@@ -195,9 +200,31 @@ static dp_status refuse(const dp_option *o, const char *value, dp_error *err)
         return dp_fail(err, DP_E_INVALID, "--%s takes one of %s, not \"%s\"", o->name, o->choices,
                        value);
     case DP_OPTION_TEXT:
+    case DP_OPTION_TEXTS:
         break;
     }
     return dp_fail(err, DP_E_INVALID, "--%s: \"%s\"", o->name, value);
+}
+
+static bool is_text(const dp_option *o)
+{
+    return o->type == DP_OPTION_TEXT || o->type == DP_OPTION_TEXTS;
+}
+
+/* Lines: what was there before (NULL: nothing is), and one more; an empty one alone. Owned. */
+static char *append_text(const char *before, const char *value)
+{
+    size_t size = strlen(value), before_size = before && value[0] ? strlen(before) : 0;
+    char *text = dp_alloc(before_size + size + 2, 1);
+
+    if (!text)
+        return NULL;
+    if (before_size) {
+        memcpy(text, before, before_size);
+        text[before_size++] = '\n';
+    }
+    memcpy(text + before_size, value, size + 1);
+    return text;
 }
 
 dp_status dp_options_set(dp_options *options, const char *name, const char *value, dp_error *err)
@@ -207,11 +234,14 @@ dp_status dp_options_set(dp_options *options, const char *name, const char *valu
 
     if (!o)
         return dp_fail(err, DP_E_NOTFOUND, "there is no option \"%s\"", name);
-    if (strlen(value) >= (o->type == DP_OPTION_TEXT ? TEXT_MAX : VALUE_MAX) ||
+    if (strlen(value) >= (is_text(o) ? TEXT_MAX : VALUE_MAX) ||
         !parse_value(o, dp_str_from(value), &parsed))
         return refuse(o, value, err);
-    if (o->type == DP_OPTION_TEXT) {
-        parsed.path = dp_strndup(value, strlen(value));
+    if (is_text(o)) {
+        const char *before = o->type == DP_OPTION_TEXTS ? options->values[o - table].path : NULL;
+        if (before && strlen(before) + 1 + strlen(value) >= TEXT_MAX)
+            return dp_fail(err, DP_E_LIMIT, "--%s: more than %d bytes in all", name, TEXT_MAX);
+        parsed.path = append_text(before, value);
         if (!parsed.path)
             return dp_fail(err, DP_E_NOMEM, "--%s: no memory", name);
         dp_free(options->values[o - table].path);

@@ -23,6 +23,7 @@ typedef enum dp_option_id {
     DP_OPT_LOOK_AHEAD,
     DP_OPT_HEAT,
     DP_OPT_TRACE,
+    DP_OPT_MODEL_MIRROR,
     DP_OPT_IO,
     DP_OPT_IO_ENGINE,
     DP_OPT_IO_DEPTH,

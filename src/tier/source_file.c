@@ -1,7 +1,10 @@
 /* Ranges are cut into requests, and at most `depth` requests are with the queue of
  * base/aio.h at a time; ranges beyond that wait here, demand before prefetch, each in
- * order, prefetches in that of when they are due. So nothing is allocated for a read, however long, and a demand overtakes
- * every prefetch that has not been given to the system. */
+ * order, prefetches in that of when they are due. So nothing is allocated for a read, however
+ * long, and a demand overtakes every prefetch that has not been given to the system.
+ *
+ * A lane is one copy of the files with a queue of its own. All lanes take from the same
+ * waiting ranges. */
 #include "tier/source_file.h"
 
 #include <errno.h>
@@ -10,6 +13,8 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/status.h"
 #include "base/thread.h"
@@ -37,6 +42,8 @@ typedef struct request {
     dp_aio_read aio;
     dp_source_read *read;
     struct file_source *source;
+    uint32_t home;   /* the lane whose request it is ... */
+    uint32_t lane;   /* ... and the one that reads it: another after a failure */
     uint32_t class_; /* when it was sent */
     struct request *next_free;
 } request;
@@ -46,24 +53,32 @@ typedef struct file {
     char *path; /* owned; NULL: no file here */
 } file;
 
+typedef struct lane {
+    file *files; /* [file_max], of further copies [part_count]; never moved: reads point into it */
+    dp_aio *aio;
+    request *requests;       /* [depth] */
+    request *free_requests;  /* from here on under the lock */
+    uint32_t prefetch_count; /* prefetch requests with the queue */
+} lane;
+
 typedef struct file_source {
     dp_source base;
     char name[64];
     dp_io_mode mode;
     uint64_t request_max;
     uint32_t file_first, file_max, depth;
-    file *files;           /* [file_max] never moved: reads point into it */
+    lane lanes[DP_COPIES_MAX];
+    uint32_t lane_count;
     dp_source_part *parts; /* [part_count] the model's: files added later are none */
     uint32_t part_count;
     atomic_uint_fast64_t read_bytes;
-    request *requests; /* [depth] */
-    dp_aio *aio;
 
     dp_mutex lock; /* guards what follows, every `state`, and the order of submits;
                       taken before the queue's */
     dp_link waiting[DP_AIO_CLASS_COUNT];
-    request *free_requests;
-    uint32_t prefetch_count; /* prefetch requests with the queue */
+    uint64_t waiting_bytes[DP_AIO_CLASS_COUNT]; /* of them */
+    dp_copy copies[DP_COPIES_MAX];              /* of each lane */
+    bool is_closing;
 } file_source;
 
 static file_source *source_of(dp_source *s)
@@ -85,8 +100,18 @@ static file *file_at(const file_source *fs, uint32_t index)
 {
     uint32_t i = index - fs->file_first; /* wraps below it, and is past the end */
 
-    DP_CHECK(i < fs->file_max && fs->files[i].path);
-    return &fs->files[i];
+    DP_CHECK(i < fs->file_max && fs->lanes[0].files[i].path);
+    return &fs->lanes[0].files[i];
+}
+
+/* The file in a lane; NULL: it has none, for it was added later. */
+static file *file_in(const file_source *fs, uint32_t lane, uint32_t index)
+{
+    uint32_t i = index - fs->file_first;
+
+    if (lane == 0)
+        return file_at(fs, index);
+    return i < fs->part_count ? &fs->lanes[lane].files[i] : NULL;
 }
 
 static bool is_direct(const file_source *fs, uint32_t file_index, uint64_t size)
@@ -110,17 +135,54 @@ static dp_source_fit file_fit(dp_source *s, uint32_t file_index, uint64_t offset
 
 static void request_done(dp_aio_read *aio, int errnum);
 
+/* Caller holds fs->lock: takes a read out of those that wait. */
+static void stop_waiting_locked(file_source *fs, state *state)
+{
+    if (dp_link_is_alone(&state->link))
+        return;
+    dp_link_remove(&state->link);
+    fs->waiting_bytes[state->class_] -= state->end - state->sent;
+}
+
+/* Caller holds fs->lock. Behind those of its class that are due before it or with it: from
+ * the end, for most come in order. */
+static void wait_locked(file_source *fs, state *state)
+{
+    dp_link *waiting = &fs->waiting[state->class_];
+    dp_link *next = waiting;
+
+    while (next->previous != waiting &&
+           DP_LISTED(next->previous, struct state, link)->due > state->due)
+        next = next->previous;
+    dp_link_insert(next, &state->link);
+    fs->waiting_bytes[state->class_] += state->end - state->sent;
+}
+
+/* Caller holds fs->lock. The request goes to its lane, for the first time or again. */
+static void submit_locked(file_source *fs, request *request)
+{
+    request->aio.file = &file_in(fs, request->lane, request->read->file_index)->file;
+    dp_copy_sent(&fs->copies[request->lane], request->aio.size, dp_clock_now_ns(&dp_clock_real));
+    dp_aio_submit(fs->lanes[request->lane].aio, &request->aio);
+}
+
+/* Caller holds fs->lock. */
+static uint64_t next_size(const file_source *fs, const state *state)
+{
+    return DP_MIN(state->end - state->sent, fs->request_max);
+}
+
 /* Caller holds fs->lock; the read has bytes to send. */
 static void send_next_locked(file_source *fs, request *request, dp_source_read *read)
 {
     state *state = state_of(read);
     uint64_t lead = state->is_direct ? read->offset % DP_FILE_SECTOR : 0;
-    uint64_t size = DP_MIN(state->end - state->sent, fs->request_max);
+    uint64_t size = next_size(fs, state);
 
     request->read = read;
+    request->lane = request->home;
     request->class_ = state->class_;
     request->aio = (dp_aio_read){
-        .file = &file_at(fs, read->file_index)->file,
         .is_direct = state->is_direct,
         .class_ = (dp_aio_class)state->class_,
         .offset = read->offset - lead + state->sent,
@@ -130,29 +192,65 @@ static void send_next_locked(file_source *fs, request *request, dp_source_read *
         .done = request_done,
         .user = request,
     };
+    if (state->sent + size == state->end)
+        stop_waiting_locked(fs, state);
+    else
+        fs->waiting_bytes[state->class_] -= size;
     state->sent += size;
     state->pending++;
-    if (state->sent == state->end)
-        dp_link_remove(&state->link);
-    fs->prefetch_count += state->class_ == DP_AIO_PREFETCH;
-    dp_aio_submit(fs->aio, &request->aio);
+    fs->lanes[request->home].prefetch_count += state->class_ == DP_AIO_PREFETCH;
+    submit_locked(fs, request);
 }
 
-/* Caller holds fs->lock. Sends what may be sent: demand first, prefetch up to its share. */
-static void pump_locked(file_source *fs)
+/* Caller holds fs->lock. The first of a class that this lane has the file of; NULL: none. */
+static dp_source_read *first_waiting_locked(file_source *fs, uint32_t lane, dp_aio_class class_)
+{
+    dp_link *waiting = &fs->waiting[class_];
+
+    for (dp_link *link = waiting->next; link != waiting; link = link->next)
+        if (file_in(fs, lane, read_of(link)->file_index))
+            return read_of(link);
+    return NULL;
+}
+
+/* Caller holds fs->lock. What the lane should send next: demand first, prefetch up to its
+ * share; NULL: nothing, or better by another lane. */
+static dp_source_read *choose_locked(file_source *fs, uint32_t lane)
 {
     uint32_t prefetch_max = DP_MAX(fs->depth / PREFETCH_SHARE, 1);
+    dp_source_read *read = first_waiting_locked(fs, lane, DP_AIO_DEMAND);
+    uint64_t waiting_bytes = fs->waiting_bytes[DP_AIO_DEMAND];
 
-    while (fs->free_requests) {
-        request *request = fs->free_requests;
-        dp_link *waiting = &fs->waiting[DP_AIO_DEMAND];
-        if (dp_link_is_alone(waiting)) {
-            waiting = &fs->waiting[DP_AIO_PREFETCH];
-            if (dp_link_is_alone(waiting) || fs->prefetch_count >= prefetch_max)
-                return;
+    if (!read && fs->lanes[lane].prefetch_count < prefetch_max) {
+        read = first_waiting_locked(fs, lane, DP_AIO_PREFETCH);
+        waiting_bytes = fs->waiting_bytes[DP_AIO_PREFETCH];
+    }
+    if (!read || fs->lane_count == 1 || read->file_index - fs->file_first >= fs->part_count)
+        return read; /* nobody else has it */
+    return dp_copies_take(fs->copies, fs->lane_count, lane, next_size(fs, state_of(read)),
+                          waiting_bytes, dp_clock_now_ns(&dp_clock_real))
+               ? read
+               : NULL;
+}
+
+/* Caller holds fs->lock. Sends what may be sent, by all lanes in turns. */
+static void pump_locked(file_source *fs)
+{
+    bool is_any = true;
+
+    while (is_any) {
+        is_any = false;
+        for (uint32_t i = 0; i < fs->lane_count; i++) {
+            lane *lane = &fs->lanes[i];
+            request *request = lane->free_requests;
+            dp_source_read *read =
+                request && (i == 0 || !fs->copies[i].is_dead) ? choose_locked(fs, i) : NULL;
+            if (!read)
+                continue;
+            lane->free_requests = request->next_free;
+            send_next_locked(fs, request, read);
+            is_any = true;
         }
-        fs->free_requests = request->next_free;
-        send_next_locked(fs, request, read_of(waiting->next));
     }
 }
 
@@ -190,6 +288,30 @@ static void finish(file_source *fs, dp_source_read *read)
     read->done(read, &error);
 }
 
+/* Caller holds fs->lock; the request failed in its lane. True: another lane reads it. */
+static bool retry_locked(file_source *fs, request *request, int errnum)
+{
+    dp_copy *copy = &fs->copies[request->lane];
+    uint32_t next = fs->lane_count;
+
+    if (errnum == ECANCELED || fs->is_closing || state_of(request->read)->errnum)
+        return false;
+    for (uint32_t i = 0; i < fs->lane_count && next == fs->lane_count; i++)
+        if (i != request->lane && !fs->copies[i].is_dead &&
+            file_in(fs, i, request->read->file_index))
+            next = i;
+    if (next == fs->lane_count)
+        return false;
+    if (!copy->is_dead)
+        DP_LOG_WARN("source", "%s: %s; it is not read any more, copies of it are",
+                    file_in(fs, request->lane, request->read->file_index)->path,
+                    errnum == ENODATA ? "the file ends early" : strerror(errnum));
+    copy->is_dead = true;
+    request->lane = next;
+    submit_locked(fs, request);
+    return true;
+}
+
 /* dp_aio_read.done, on the queue's thread. */
 static void request_done(dp_aio_read *aio, int errnum)
 {
@@ -197,34 +319,25 @@ static void request_done(dp_aio_read *aio, int errnum)
     file_source *fs = request->source;
     dp_source_read *read = request->read;
     state *state = state_of(read);
-    bool is_over;
+    bool is_over = false;
 
     dp_mutex_lock(&fs->lock);
-    request->next_free = fs->free_requests;
-    fs->free_requests = request;
-    fs->prefetch_count -= request->class_ == DP_AIO_PREFETCH;
-    if (errnum && !state->errnum)
-        state->errnum = errnum;
-    if (state->errnum)
-        dp_link_remove(&state->link); /* the rest is not worth reading */
-    is_over = --state->pending == 0 && dp_link_is_alone(&state->link);
+    dp_copy_ended(&fs->copies[request->lane], aio->size, !errnum, dp_clock_now_ns(&dp_clock_real));
+    if (!errnum || !retry_locked(fs, request, errnum)) {
+        lane *home = &fs->lanes[request->home];
+        request->next_free = home->free_requests;
+        home->free_requests = request;
+        home->prefetch_count -= request->class_ == DP_AIO_PREFETCH;
+        if (errnum && !state->errnum)
+            state->errnum = errnum;
+        if (state->errnum)
+            stop_waiting_locked(fs, state); /* the rest is not worth reading */
+        is_over = --state->pending == 0 && dp_link_is_alone(&state->link);
+    }
     pump_locked(fs);
     dp_mutex_unlock(&fs->lock);
     if (is_over)
         finish(fs, read);
-}
-
-/* Caller holds fs->lock. Behind those of its class that are due before it or with it: from
- * the end, for most come in order. */
-static void wait_locked(file_source *fs, state *state)
-{
-    dp_link *waiting = &fs->waiting[state->class_];
-    dp_link *next = waiting;
-
-    while (next->previous != waiting &&
-           DP_LISTED(next->previous, struct state, link)->due > state->due)
-        next = next->previous;
-    dp_link_insert(next, &state->link);
 }
 
 static void file_submit(dp_source *s, dp_source_read *read)
@@ -252,10 +365,11 @@ static void file_promote(dp_source *s, dp_source_read *read)
 
     dp_mutex_lock(&fs->lock);
     if (state->class_ == DP_AIO_PREFETCH) {
+        bool is_waiting = !dp_link_is_alone(&state->link);
+        stop_waiting_locked(fs, state);
         state->class_ = DP_AIO_DEMAND;
         state->due = 0;
-        if (!dp_link_is_alone(&state->link)) {
-            dp_link_remove(&state->link);
+        if (is_waiting) {
             wait_locked(fs, state);
             pump_locked(fs);
         }
@@ -271,7 +385,7 @@ static bool file_cancel(dp_source *s, dp_source_read *read)
 
     dp_mutex_lock(&fs->lock);
     if (!dp_link_is_alone(&state->link)) {
-        dp_link_remove(&state->link);
+        stop_waiting_locked(fs, state);
         is_taken_back = state->pending == 0;
         if (!state->errnum)
             state->errnum = ECANCELED;
@@ -287,11 +401,12 @@ static void cancel_waiting(file_source *fs)
 
     dp_link_init(&ended);
     dp_mutex_lock(&fs->lock);
+    fs->is_closing = true;
     for (int class_ = 0; class_ < DP_AIO_CLASS_COUNT; class_++) {
         while (!dp_link_is_alone(&fs->waiting[class_])) {
             state *state = state_of(read_of(fs->waiting[class_].next));
             state->errnum = state->errnum ? state->errnum : ECANCELED;
-            dp_link_remove(&state->link);
+            stop_waiting_locked(fs, state);
             if (state->pending == 0)
                 dp_link_insert(&ended, &state->link);
         }
@@ -312,6 +427,22 @@ static void close_file(file *file)
     file->path = NULL;
 }
 
+/* The lane is not asked for more; what it was asked for ends. */
+static void close_lane(file_source *fs, uint32_t index)
+{
+    lane *lane = &fs->lanes[index];
+    uint32_t file_count = index ? fs->part_count : fs->file_max;
+
+    dp_mutex_lock(&fs->lock);
+    fs->copies[index].is_dead = index > 0; /* what is still submitted ends with the first */
+    dp_mutex_unlock(&fs->lock);
+    dp_aio_close(lane->aio);
+    for (uint32_t i = 0; lane->files && i < file_count; i++)
+        close_file(&lane->files[i]);
+    dp_free(lane->files);
+    lane->files = NULL;
+}
+
 static void file_close(dp_source *s)
 {
     file_source *fs;
@@ -320,12 +451,12 @@ static void file_close(dp_source *s)
         return;
     fs = source_of(s);
     cancel_waiting(fs);
-    dp_aio_close(fs->aio);
-    for (uint32_t i = 0; fs->files && i < fs->file_max; i++)
-        close_file(&fs->files[i]);
-    dp_free(fs->files);
+    for (uint32_t i = fs->lane_count; i-- > 0;)
+        close_lane(fs, i);
+    /* A request may have ended in another lane than its own. */
+    for (uint32_t i = 0; i < fs->lane_count; i++)
+        dp_free(fs->lanes[i].requests);
     dp_free(fs->parts);
-    dp_free(fs->requests);
     dp_mutex_deinit(&fs->lock);
     dp_free(fs);
 }
@@ -364,17 +495,34 @@ static dp_status open_file(file_source *fs, file *file, const char *path, dp_err
     return st;
 }
 
-static dp_status open_files(file_source *fs, const dp_source_file_config *config, dp_error *err)
+/* A copy of the model is as long, file by file. */
+static dp_status check_size(const file_source *fs, const file *file, uint32_t index, dp_error *err)
 {
+    const dp_source_part *part = &fs->parts[index];
+
+    if (file->file.size == part->size)
+        return DP_OK;
+    return dp_fail(err, DP_E_INVALID, "%s has %llu bytes, %s has %llu: it is no copy of it",
+                   file->path, (unsigned long long)file->file.size, part->name,
+                   (unsigned long long)part->size);
+}
+
+static dp_status open_files(file_source *fs, uint32_t index, const char *const *paths,
+                            dp_error *err)
+{
+    lane *lane = &fs->lanes[index];
+    uint32_t room = index ? fs->part_count : fs->file_max;
     dp_status st = DP_OK;
 
-    fs->files = dp_alloc_zero(fs->file_max, sizeof(file));
-    fs->parts = dp_alloc(config->file_count, sizeof *fs->parts);
-    if (!fs->files || !fs->parts)
-        return dp_fail(err, DP_E_NOMEM, "no memory for a table of %u files", fs->file_max);
-    for (uint32_t i = 0; i < config->file_count && !st; i++) {
-        st = open_file(fs, &fs->files[i], config->paths[i], err);
-        fs->parts[i] = (dp_source_part){ fs->files[i].path, fs->files[i].file.size };
+    lane->files = dp_alloc_zero(room, sizeof(file));
+    if (!lane->files)
+        return dp_fail(err, DP_E_NOMEM, "no memory for a table of %u files", room);
+    for (uint32_t i = 0; i < fs->part_count && !st; i++) {
+        st = open_file(fs, &lane->files[i], paths[i], err);
+        if (!st && index == 0)
+            fs->parts[i] = (dp_source_part){ lane->files[i].path, lane->files[i].file.size };
+        else if (!st)
+            st = check_size(fs, &lane->files[i], i, err);
     }
     return st;
 }
@@ -385,9 +533,9 @@ dp_status dp_source_file_add(dp_source *s, const char *path, uint32_t *index, dp
 
     DP_CHECK(s->ops == &file_ops);
     for (uint32_t i = 0; i < fs->file_max; i++)
-        if (!fs->files[i].path) {
+        if (!fs->lanes[0].files[i].path) {
             *index = fs->file_first + i;
-            return open_file(fs, &fs->files[i], path, err);
+            return open_file(fs, &fs->lanes[0].files[i], path, err);
         }
     return dp_fail(err, DP_E_LIMIT, "%s: more than %d files were added to a model", path,
                    DP_SOURCE_FILES_MORE);
@@ -399,22 +547,49 @@ void dp_source_file_remove(dp_source *s, uint32_t index)
     close_file(file_at(source_of(s), index));
 }
 
-static dp_status open_requests(file_source *fs, dp_error *err)
+static dp_status open_requests(file_source *fs, uint32_t index, dp_error *err)
 {
-    fs->requests = dp_alloc_zero(fs->depth, sizeof(request));
-    if (!fs->requests)
+    lane *lane = &fs->lanes[index];
+
+    lane->requests = dp_alloc_zero(fs->depth, sizeof(request));
+    if (!lane->requests)
         return dp_fail(err, DP_E_NOMEM, "no memory for a table of %u requests", fs->depth);
     for (uint32_t i = 0; i < fs->depth; i++) {
-        fs->requests[i].source = fs;
-        fs->requests[i].next_free = fs->free_requests;
-        fs->free_requests = &fs->requests[i];
+        lane->requests[i].source = fs;
+        lane->requests[i].home = index;
+        lane->requests[i].next_free = lane->free_requests;
+        lane->free_requests = &lane->requests[i];
     }
     return DP_OK;
 }
 
-dp_status dp_source_file_open(dp_source **out, const dp_source_file_config *config, dp_error *err)
+static dp_status open_lane(file_source *fs, const char *const *paths, dp_aio_engine engine,
+                           dp_error *err)
+{
+    uint32_t index = fs->lane_count++; /* close now knows of it */
+    dp_status st;
+
+    /* The queue first: it checks the depth before anything is sized by it. */
+    st = dp_aio_open(&fs->lanes[index].aio, engine, fs->depth, err);
+    if (!st)
+        st = open_files(fs, index, paths, err);
+    return st ? st : open_requests(fs, index, err);
+}
+
+/* "file (io_uring, auto)", "file (io_uring, auto, 2 copies)". */
+static void name_source(file_source *fs)
 {
     static const char *const modes[] = { "auto", "direct", "buffered" };
+    char copies[24] = "";
+
+    if (fs->lane_count > 1)
+        snprintf(copies, sizeof copies, ", %u copies", fs->lane_count);
+    snprintf(fs->name, sizeof fs->name, "file (%s, %s%s)", dp_aio_engine_name(fs->lanes[0].aio),
+             modes[fs->mode], copies);
+}
+
+dp_status dp_source_file_open(dp_source **out, const dp_source_file_config *config, dp_error *err)
+{
     file_source *fs;
     dp_status st;
 
@@ -434,18 +609,15 @@ dp_status dp_source_file_open(dp_source **out, const dp_source_file_config *conf
     for (int class_ = 0; class_ < DP_AIO_CLASS_COUNT; class_++)
         dp_link_init(&fs->waiting[class_]);
 
-    /* The queue first: it checks the depth before anything is sized by it. */
-    st = dp_aio_open(&fs->aio, config->engine, config->depth, err);
+    DP_CHECK(config->mirror_count < DP_COPIES_MAX);
+    fs->parts = dp_alloc_zero(fs->part_count, sizeof *fs->parts);
+    st = fs->parts ? open_lane(fs, config->paths, config->engine, err)
+                   : dp_fail(err, DP_E_NOMEM, "no memory for a table of %u files", fs->part_count);
+    for (uint32_t i = 0; i < config->mirror_count && !st; i++)
+        st = open_lane(fs, config->mirrors + (size_t)i * fs->part_count, config->engine, err);
     if (st)
         goto done;
-    st = open_files(fs, config, err);
-    if (st)
-        goto done;
-    st = open_requests(fs, err);
-    if (st)
-        goto done;
-    snprintf(fs->name, sizeof fs->name, "file (%s, %s)", dp_aio_engine_name(fs->aio),
-             modes[fs->mode]);
+    name_source(fs);
 
     *out = &fs->base; /* the caller owns it now */
     fs = NULL;

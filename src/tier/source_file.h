@@ -3,11 +3,17 @@
  * Direct reads (O_DIRECT) bypass the page cache, so that a model larger than
  * memory does not push everything else out; ranges shorter than
  * DP_SOURCE_DIRECT_MIN and file systems without O_DIRECT are read buffered.
+ *
+ * Copies   The same files may lie on more drives. Each copy has a queue of its own and
+ *          takes requests as fast as it ends them (copies.h), so that a page comes from
+ *          several drives at once. A copy that fails a read is never asked again, with
+ *          one warning, and what it was asked for is read from another.
  */
 #ifndef DP_TIER_SOURCE_FILE_H
 #define DP_TIER_SOURCE_FILE_H
 
 #include "base/aio.h"
+#include "tier/copies.h"
 #include "tier/source.h"
 
 #define DP_SOURCE_DIRECT_MIN                                                                       \
@@ -22,7 +28,11 @@ typedef struct dp_source_file_config {
     dp_aio_engine engine;
     uint32_t depth;       /* reads with the system at a time */
     uint64_t request_max; /* longer ranges are split into requests of this size */
-    uint32_t file_first;  /* index of the first: those below are another source's (source_join.h) */
+    /* [mirror_count][file_count] paths of further copies, checked by the caller to hold the
+     * same; at most DP_COPIES_MAX - 1 */
+    const char *const *mirrors;
+    uint32_t mirror_count;
+    uint32_t file_first; /* index of the first: those below are another source's (source_join.h) */
 } dp_source_file_config;
 
 #define DP_SOURCE_FILES_MORE 64 /* added while it runs: adapters of one engine */

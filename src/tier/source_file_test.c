@@ -457,6 +457,168 @@ static void test_close_ends_reads(void **unused)
     }
 }
 
+/* ---- copies ---- */
+
+enum { COPIES = 3 };
+static char copy_paths[COPIES - 1][sizeof path];
+
+static void make_copies(void)
+{
+    for (int i = 0; i < COPIES - 1; i++) {
+        int fd;
+        strcpy(copy_paths[i], "/tmp/doppler-source-XXXXXX");
+        fd = mkstemp(copy_paths[i]);
+        CHECK(fd >= 0 && write(fd, content, FILE_BYTES) == (ssize_t)FILE_BYTES, "a copy");
+        close(fd);
+    }
+}
+
+static void remove_copies(void)
+{
+    for (int i = 0; i < COPIES - 1; i++)
+        unlink(copy_paths[i]);
+}
+
+static dp_status open_copies(dp_source **out, size_t way, dp_error *err)
+{
+    static const char *const paths[] = { path };
+    static const char *const mirrors[] = { copy_paths[0], copy_paths[1] };
+    dp_source_file_config config = { paths, 1,           ways[way].mode, ways[way].engine,
+                                     2,     64 * DP_KIB, mirrors,        COPIES - 1 };
+
+    return dp_source_file_open(out, &config, err);
+}
+
+/* Reads of all sizes, half of them prefetches, some promoted; all have their data. */
+static void read_all(dp_source *s, size_t way)
+{
+    item items[READ_COUNT];
+    gate gate;
+
+    gate_init(&gate);
+    for (size_t i = 0; i < READ_COUNT; i++) {
+        uint64_t offset = i * 50001, size = i % 3 ? 700001 : 100;
+        items[i] = (item){ .gate = &gate, .fit = s->ops->fit(s, 0, offset, size) };
+        items[i].read = (dp_source_read){ .offset = offset, .size = size };
+        items[i].read.is_prefetch = i % 2;
+        items[i].read.due = i % 5;
+        items[i].read.done = item_done;
+        items[i].read.user = &items[i];
+        items[i].read.room = dp_map_acquire(items[i].fit.room);
+        s->ops->submit(s, &items[i].read);
+        if (i % 4 == 3)
+            s->ops->promote(s, &items[i].read);
+    }
+    gate_wait(&gate, READ_COUNT);
+    for (size_t i = 0; i < READ_COUNT; i++) {
+        CHECK(items[i].error.status == DP_OK && item_has_data(&items[i]), "%s: read %zu: %s",
+              ways[way].name, i, items[i].error.text);
+        item_free(&items[i]);
+    }
+    gate_deinit(&gate);
+}
+
+static void test_copies(void **unused)
+{
+    make_copies();
+    for (size_t way = 0; way < DP_ARRAY_LEN(ways); way++) {
+        dp_source *s;
+        dp_error err;
+
+        if (open_copies(&s, way, &err))
+            continue;
+        CHECK(strstr(s->name, ", 3 copies)"), "%s", s->name);
+        read_all(s, way);
+        s->ops->close(s);
+    }
+    remove_copies();
+}
+
+/* Whichever read fails of whichever copy, those who asked do not hear of it. */
+static void test_a_copy_fails(void **unused)
+{
+    enum { VISITS = 12 };
+
+    make_copies();
+    for (size_t way = 0; way < DP_ARRAY_LEN(ways); way++)
+        for (uint64_t visit = 0; visit < VISITS; visit++) {
+            dp_source *s;
+            dp_error err;
+
+            if (open_copies(&s, way, &err))
+                break;
+            dp_fault_arm(DP_FAULT_AIO_READ, visit, 1);
+            read_all(s, way);
+            CHECK(dp_fault_disarm(DP_FAULT_AIO_READ) == 1, "a read failed");
+            read_all(s, way);
+            s->ops->close(s);
+        }
+    remove_copies();
+}
+
+/* Of two copies that end early the third is read; without one, the error is told. */
+static void test_copies_are_cut(void **unused)
+{
+    for (size_t way = 0; way < DP_ARRAY_LEN(ways); way++) {
+        dp_source *s;
+        dp_error err;
+        item item;
+        gate gate;
+
+        make_copies();
+        if (open_copies(&s, way, &err))
+            continue;
+        CHECK(truncate(copy_paths[0], 5000) == 0 && truncate(copy_paths[1], 0) == 0, "cut");
+        read_all(s, way);
+        read_all(s, way);
+        s->ops->close(s);
+        CHECK(open_copies(&s, way, &err) == DP_E_INVALID && strstr(err.text, copy_paths[0]) &&
+                  strstr(err.text, "5000"),
+              "%s", err.text);
+        remove_copies();
+        make_copies();
+        CHECK_OK(open_copies(&s, way, &err), err);
+        gate_init(&gate);
+        dp_fault_arm(DP_FAULT_AIO_READ, 0, 1000);
+        item_submit(&item, &gate, s, 777, 300000);
+        gate_wait(&gate, 1);
+        dp_fault_disarm(DP_FAULT_AIO_READ);
+        CHECK(item.error.status == DP_E_IO, "%d", item.error.status);
+        item_free(&item);
+        s->ops->close(s);
+        gate_deinit(&gate);
+        remove_copies();
+    }
+}
+
+static void test_close_ends_reads_of_copies(void **unused)
+{
+    make_copies();
+    for (size_t round = 0; round < 4 * DP_ARRAY_LEN(ways); round++) {
+        item items[READ_COUNT];
+        dp_source *s;
+        dp_error err;
+        gate gate;
+
+        if (open_copies(&s, round % DP_ARRAY_LEN(ways), &err))
+            continue;
+        gate_init(&gate);
+        if (round >= 2 * DP_ARRAY_LEN(ways))
+            dp_fault_arm(DP_FAULT_AIO_READ, round, 3);
+        for (size_t i = 0; i < READ_COUNT; i++)
+            item_submit(&items[i], &gate, s, i * 1000, 500000);
+        s->ops->close(s);
+        dp_fault_disarm(DP_FAULT_AIO_READ);
+        CHECK(gate.ended_count == READ_COUNT, "%u", gate.ended_count);
+        for (size_t i = 0; i < READ_COUNT; i++) {
+            CHECK(items[i].error.status || item_has_data(&items[i]), "read %zu", i);
+            item_free(&items[i]);
+        }
+        gate_deinit(&gate);
+    }
+    remove_copies();
+}
+
 static void test_open_fails(void **unused)
 {
     static const char *const missing[] = { path, "/nowhere/model.gguf" };
@@ -528,6 +690,10 @@ int main(void)
         cmocka_unit_test(test_read_fails),
         cmocka_unit_test(test_short_reads),
         cmocka_unit_test(test_prefetches_by_due),
+        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_a_copy_fails),
+        cmocka_unit_test(test_copies_are_cut),
+        cmocka_unit_test(test_close_ends_reads_of_copies),
         cmocka_unit_test(test_cancel_and_promote),
         cmocka_unit_test(test_close_ends_reads),
         cmocka_unit_test(test_open_fails),

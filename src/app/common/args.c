@@ -168,6 +168,7 @@ static bool is_value_ok(const dp_option *option, const char *text)
     case DP_OPTION_REAL:
         return dp_parse_f64(view, &real) && real >= option->min && real <= option->max;
     case DP_OPTION_TEXT:
+    case DP_OPTION_TEXTS:
         return true;
     }
     return false;

@@ -17,6 +17,7 @@ const char *dp_args_value_name(const dp_option *option)
     static const char *const names[] = {
         [DP_OPTION_SIZE] = "BYTES", [DP_OPTION_COUNT] = "N", [DP_OPTION_REAL] = "X",
         [DP_OPTION_FLAG] = "",      [DP_OPTION_CHOICE] = "", [DP_OPTION_TEXT] = "TEXT",
+        [DP_OPTION_TEXTS] = "TEXT",
     };
 
     if (option->type == DP_OPTION_FLAG)
