@@ -49,7 +49,8 @@ typedef struct dp_store_config {
     uint64_t budget_bytes; /* 0: nothing is kept */
     const dp_clock *clock;
     /* A piece is leaving (evicted or found bad): it reads as absent, and cannot be written
-     * again before this returns. On the thread that caused it, no lock held. May be NULL. */
+     * again before this returns. On the thread that caused it, no lock held; it may ask and
+     * read, not write, which could wait for the very room that is being made. May be NULL. */
     void (*on_gone)(void *user, dp_store_file *file, uint32_t piece);
     void *user;
 } dp_store_config;
@@ -73,7 +74,7 @@ typedef struct dp_store_file_config {
     const char *whole_path; /* a complete file at this path instead of a mirror; read-only */
 } dp_store_file_config;
 
-/* DP_E_BUSY: another process has KEY open. DP_E_CORRUPT is never: bad maps start afresh. */
+/* DP_E_BUSY: another process has KEY open, or this store that NAME of it. DP_E_CORRUPT is never: bad maps start afresh. */
 dp_status dp_store_file_open(dp_store_file **out, dp_store *store,
                              const dp_store_file_config *config, dp_error *err);
 void dp_store_file_close(dp_store_file *file);
