@@ -74,7 +74,8 @@ typedef struct dp_store_file_config {
     const char *whole_path; /* a complete file at this path instead of a mirror; read-only */
 } dp_store_file_config;
 
-/* DP_E_BUSY: another process has KEY open, or this store that NAME of it. DP_E_CORRUPT is never: bad maps start afresh. */
+/* DP_E_BUSY: another process has KEY open, or this store that NAME of it. DP_E_CORRUPT is
+ * never: bad maps start afresh. */
 dp_status dp_store_file_open(dp_store_file **out, dp_store *store,
                              const dp_store_file_config *config, dp_error *err);
 void dp_store_file_close(dp_store_file *file);

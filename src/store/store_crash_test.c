@@ -2,6 +2,8 @@
 #include "store/store_testing.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include "base/rng.h"
 
 #define COUNT   6
@@ -101,6 +103,80 @@ static void changes_torn_at_each_byte_of_a_record(void **unused)
     }
 }
 
+/* ---- a process that is killed ---- */
+
+#define KILL_COUNT 64
+
+/* Tells of each piece that it keeps, until it is killed. */
+static void write_until_killed(int out, dp_pieces many)
+{
+    dp_store_config config = { test_folder, DP_GIB, &dp_clock_real };
+    dp_store_file_config file_config = { "0a", "m", many };
+    uint8_t bytes[PIECE];
+    dp_store *store;
+    dp_store_file *file;
+    bool is_kept;
+
+    if (dp_store_open(&store, &config, NULL) ||
+        dp_store_file_open(&file, store, &file_config, NULL))
+        _exit(1);
+    for (uint32_t i = 0;; i = (i + 1) % KILL_COUNT) {
+        uint8_t number = (uint8_t)i;
+
+        fill_piece(bytes, 1, many, i);
+        if (dp_store_write(file, i, bytes, &is_kept, NULL) || !is_kept ||
+            write(out, &number, 1) != 1)
+            _exit(1);
+        if (i == KILL_COUNT - 1) { /* all are here: make room for more */
+            for (uint32_t k = 0; k < KILL_COUNT; k++)
+                dp_store_drop(file, k);
+        }
+    }
+}
+
+/* Whatever was told to be kept in the last round is here and right. */
+static void killed_at_any_time(void **unused)
+{
+    const dp_pieces many = { KILL_COUNT * (uint64_t)PIECE, PIECE };
+    dp_rng rng;
+
+    dp_rng_init(&rng, 4);
+    for (int run = 0; run < 20; run++) {
+        uint64_t wanted = 1 + dp_rng_below(&rng, 3 * KILL_COUNT), told = 0;
+        dp_store_file_config config = { "0a", "m", many };
+        uint8_t number = 0;
+        dp_store *store;
+        dp_store_file *file;
+        dp_error err;
+        int ends[2], status;
+        pid_t child;
+
+        CHECK(pipe(ends) == 0, "%s", strerror(errno));
+        child = fork();
+        if (child == 0)
+            write_until_killed(ends[1], many);
+        close(ends[1]);
+        while (told < wanted && read(ends[0], &number, 1) == 1)
+            told++;
+        CHECK(told == wanted, "run %d: the child ended", run);
+        kill(child, SIGKILL);
+        while (read(ends[0], &number, 1) == 1)
+            ;
+        close(ends[0]);
+        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status), "run %d", run);
+        store = open_store(DP_GIB);
+        CHECK_OK(dp_store_file_open(&file, store, &config, &err), err);
+        for (uint32_t i = 0; i <= number && number < KILL_COUNT - 1; i++)
+            CHECK(get_piece(file, 1, i), "run %d: piece %u of %u", run, i, number);
+        get_all(file, 1);
+        CHECK(stats_of(store).pieces_bad == 0, "run %d: a record came before its data", run);
+        dp_store_file_close(file);
+        dp_store_close(store);
+        clear_folder();
+    }
+    check_no_leak();
+}
+
 /* ---- a drive that wrote sectors in any order ---- */
 
 static uint8_t history[HISTORY][MIRROR + MAP];
@@ -178,7 +254,7 @@ static void any_order_of_sectors(void **unused)
     dp_rng_init(&rng, 9);
     for (uint32_t which = 0; which < 2; which++)
         live_remembering(which, tags[which]);
-    for (int run = 0; run < 1500; run++) {
+    for (int run = 0; run < 1000; run++) {
         uint32_t which = (uint32_t)dp_rng_below(&rng, 2);
         dp_store_file_config config = { "0a", "m", pieces, .tag = tags[which] };
         /* Mostly neighbours in time, sometimes anything. */
@@ -219,6 +295,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(power_lost_at_each_change),
         T(changes_torn_at_each_byte_of_a_record),
+        T(killed_at_any_time),
         T(any_order_of_sectors),
     };
 
