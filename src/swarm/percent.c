@@ -27,3 +27,20 @@ bool dp_percent_next(const char **at, char *out)
     *at += 3;
     return true;
 }
+
+dp_status dp_percent_append(dp_buf *out, const char *path)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    dp_status st = DP_OK;
+
+    for (; *path && !st; path++) {
+        unsigned char c = (unsigned char)*path;
+        char encoded[3] = { '%', hex[c >> 4], hex[c & 15] };
+        bool is_plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+                        (c >= 'A' && c <= 'Z') || c == '-' || c == '.' || c == '_' || c == '~' ||
+                        c == '/';
+
+        st = is_plain ? dp_buf_append(out, &c, 1) : dp_buf_append(out, encoded, 3);
+    }
+    return st;
+}

@@ -314,11 +314,19 @@ static void give(swarm_source *s, fetch *f, bool is_remote)
     dp_mutex_unlock(&s->lock);
 }
 
-/* dp_pager_job.done with bytes, or the slower ones brought them. */
+/* A job brought it. */
 static void arrive(swarm_source *s, fetch *f)
 {
-    s->supply.keep(s->supply.user, f->job.piece, f->job.out);
-    give(s, f, true);
+    dp_status st = s->supply.keep(s->supply.user, f->job.piece, f->job.out, &f->error);
+
+    if (st != DP_E_CORRUPT) {
+        give(s, f, true);
+        return;
+    }
+    dp_mutex_lock(&s->lock);
+    fail_locked(s, f);
+    dp_read_pump_locked(s);
+    dp_mutex_unlock(&s->lock);
 }
 
 /* Nobody with ranges has it: the slower ones are asked. A demand waits for whoever may come. */

@@ -152,6 +152,24 @@ static void a_failure_reaches_all_who_wait(void **unused)
     s->ops->close(s);
 }
 
+static void what_changed_at_its_origin_is_an_error(void **unused)
+{
+    script p;
+    dp_source *s;
+    probe a;
+
+    script_init(&p, 10);
+    p.contradicts = true;
+    s = open_source(&p, &dp_clock_real);
+    probe_submit(&a, s, 0, 5, 10, false);
+    end_jobs(&p, DP_OK);
+    wait_for(&a);
+    assert_int_equal(a.error.status, DP_E_CORRUPT);
+    assert_string_equal(a.error.text, "piece 0 was another");
+    probe_free(&a);
+    s->ops->close(s);
+}
+
 static void a_room_is_kept_until_nothing_writes(void **unused)
 {
     script p;
@@ -407,6 +425,7 @@ int main(void)
         cmocka_unit_test(what_is_kept_is_not_asked_for),
         cmocka_unit_test(a_rotten_piece_is_fetched_again),
         cmocka_unit_test(a_failure_reaches_all_who_wait),
+        cmocka_unit_test(what_changed_at_its_origin_is_an_error),
         cmocka_unit_test(a_room_is_kept_until_nothing_writes),
         cmocka_unit_test(canceled_reads_leave_others_theirs),
         cmocka_unit_test(who_is_slower_is_asked_next),

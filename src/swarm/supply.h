@@ -18,7 +18,9 @@ typedef struct dp_supply {
     bool (*has)(void *user, uint32_t piece);
     /* Checked bytes. Any failure means: ask others for it. */
     dp_status (*read)(void *user, uint32_t piece, void *out, dp_error *err);
-    void (*keep)(void *user, uint32_t piece, const void *bytes); /* it came and hashes right */
+    /* It came and is what is known of it. DP_E_CORRUPT: it contradicts what was here before;
+     * that is the read's error. Not being kept is none. */
+    dp_status (*keep)(void *user, uint32_t piece, const void *bytes, dp_error *err);
 
     /* Who answers ranges; the contract is pager.h's. */
     void (*submit)(void *user, dp_pager_job *const *jobs, size_t count);

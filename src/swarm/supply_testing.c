@@ -45,7 +45,7 @@ static dp_status script_read(void *user, uint32_t piece, void *out, dp_error *er
     return DP_OK;
 }
 
-static void script_keep(void *user, uint32_t piece, const void *bytes)
+static dp_status script_keep(void *user, uint32_t piece, const void *bytes, dp_error *err)
 {
     script *p = user;
     dp_layout_place place = dp_layout_find(&p->layout, piece);
@@ -55,6 +55,9 @@ static void script_keep(void *user, uint32_t piece, const void *bytes)
     dp_mutex_lock(&p->lock);
     p->keeps++;
     dp_mutex_unlock(&p->lock);
+    if (p->contradicts)
+        return dp_fail(err, DP_E_CORRUPT, "piece %u was another", piece);
+    return DP_OK;
 }
 
 static void script_submit(void *user, dp_pager_job *const *jobs, size_t count)

@@ -26,9 +26,9 @@ typedef struct script {
     uint32_t job_count, job_total, promoted, batches;
     bool is_kept[PIECES_MAX], is_rotten[PIECES_MAX], is_wanted[PIECES_MAX];
     uint32_t keeps, wants, unwants;
-    bool gives_slowly;     /* what `want` says */
-    uint32_t late_percent; /* cancels that come too late */
-    bool is_stopped;
+    bool gives_slowly;            /* what `want` says */
+    uint32_t late_percent;        /* cancels that come too late */
+    bool is_stopped, contradicts; /* contradicts: what is kept is never what it was before */
     dp_rng rng;
 } script;
 
