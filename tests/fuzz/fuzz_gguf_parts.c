@@ -69,9 +69,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     if (size < at)
         return 0;
     for (uint32_t i = 0; i < count; i++) {
-        size_t want = bytes[1 + 2 * i] | (size_t)bytes[2 + 2 * i] << 8;
         p.bytes[i] = bytes + at;
-        p.sizes[i] = i + 1 < count ? DP_MIN(want, size - at) : size - at;
+        p.sizes[i] = size - at;
+        if (i + 1 < count)
+            p.sizes[i] =
+                DP_MIN(p.sizes[i], (size_t)bytes[1 + 2 * i] | (size_t)bytes[2 + 2 * i] << 8);
         at += p.sizes[i];
     }
     dp_mem_stats_read(&before);
