@@ -130,7 +130,7 @@ lt::settings_pack settings_of(const dp_torrents_config *c, const std::string &li
     /* what is given */
     s.set_int(set::unchoke_slots_limit, c->shares ? -1 : 0);
     s.set_int(set::allowed_fast_set_size, 0);
-    s.set_int(set::max_allowed_in_request_queue, 8000);
+    s.set_int(set::max_allowed_in_request_queue, int(DP_TORRENT_REQUESTS_MAX));
     s.set_int(set::send_buffer_watermark, int(DP_TORRENT_SEND_BYTES));
     s.set_int(set::send_buffer_low_watermark, int(DP_TORRENT_SEND_BYTES / 8));
     s.set_int(set::send_buffer_watermark_factor, 250);

@@ -38,7 +38,8 @@ typedef struct dp_torrent dp_torrent;   /* one model in it */
 #define DP_TORRENT_METADATA_BYTES_MAX ((size_t)48 << 20)  /* 20 bytes for each of 2^21 pieces */
 #define DP_TORRENT_KNOWN_MAX          200                 /* addresses to connect to again */
 #define DP_TORRENT_BANS_MAX           1024                /* the oldest is forgotten */
-/* Requests for what is not here, of one connection; 100 a second are forgiven. */
+#define DP_TORRENT_REQUESTS_MAX       4000u               /* not answered yet, of one connection */
+/* Requests for what is not here, or too many; of one connection. 100 a second are forgiven. */
 #define DP_TORRENT_REFUSALS_MAX   6000u
 #define DP_TORRENT_TOLD_AT_ONCE   256   /* have and don't-have messages every 100 ms */
 #define DP_TORRENT_DRIFT_TOLD_MAX 16384 /* don't-have messages to a new connection */

@@ -153,7 +153,7 @@ class peer final : public lt::peer_plugin
     }
 
     /* A piece that the engine believes in and the store has not is refused here. So is who asks
-     * for nonsense for long: every refusal is bytes that he may never read. */
+     * for nonsense or too much for long: every refusal is bytes that he may never read. */
     bool on_request(const lt::peer_request &r) override
     {
         std::uint32_t piece = std::uint32_t(static_cast<int>(r.piece));
@@ -166,14 +166,16 @@ class peer final : public lt::peer_plugin
                       (torrent_->store_has.get(piece) || torrent_->delivering.count(piece)) &&
                       torrent_->owner->shares;
         }
-        if (is_here)
+        if (is_here && asked_ < DP_TORRENT_REQUESTS_MAX) {
+            asked_++;
             return false;
+        }
         if (++refusals_ > DP_TORRENT_REFUSALS_MAX) {
             connection_.disconnect(lt::errors::too_many_requests_when_choked,
                                    lt::operation_t::bittorrent);
             return true;
         }
-        if (is_known)
+        if (is_known && !is_here)
             say(piece, false);
         if (has_fast_) {
             char reject[17];
@@ -197,6 +199,11 @@ class peer final : public lt::peer_plugin
         torrent_->generation++;
     }
 
+    void sent_piece(const lt::peer_request &) override
+    {
+        asked_ -= asked_ > 0;
+    }
+
     void sent_payload(int bytes) override
     {
         torrent_->owner->uploaded += std::uint64_t(bytes);
@@ -211,6 +218,7 @@ class peer final : public lt::peer_plugin
             return;
         connection_.get_peer_info(info);
         std::lock_guard<std::mutex> lock(torrent_->owner->mutex);
+        asked_ = std::uint32_t(std::max(0, info.upload_queue_length));
         entry_->bytes = std::uint64_t(info.total_download);
         entry_->bytes_s = info.payload_down_speed;
         entry_->rtt_ms = std::uint32_t(std::max(0, info.rtt));
@@ -290,7 +298,7 @@ class peer final : public lt::peer_plugin
     std::shared_ptr<peer_entry> entry_; /* from the handshake on */
     std::uint8_t dont_have_id_ = 0;
     bool has_fast_ = false;
-    std::uint32_t refusals_ = 0;
+    std::uint32_t refusals_ = 0, asked_ = 0; /* requests refused; not answered yet */
 };
 
 namespace
