@@ -346,9 +346,13 @@ void dp_pager_http_main(void *user)
     dp_pager *pager = user;
 
     while (!is_closing(pager)) {
-        uint64_t now, wake = act(pager, &now), wait_ms;
+        uint64_t now, wake, wait_ms;
         int running;
 
+        /* First what has come: an answer that waits in the socket is not silent. */
+        curl_multi_perform(pager->multi, &running);
+        finish_all(pager);
+        wake = act(pager, &now);
         curl_multi_perform(pager->multi, &running);
         if (finish_all(pager) || wake <= now)
             continue;

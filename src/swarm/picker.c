@@ -494,7 +494,7 @@ static dp_picker_ask *next_drop(dp_picker *p)
     for (uint32_t i = 0; i < p->config.asks_max; i++) {
         dp_picker_ask *ask = &p->asks[i];
 
-        if (!ask->_is_used || ask->_is_dropped || ask->_got == ask->size || !is_to_drop(p, ask))
+        if (!ask->_is_used || ask->_is_dropped || !is_to_drop(p, ask))
             continue;
         ask->_is_dropped = true;
         p->stats.drops++;
@@ -562,11 +562,12 @@ static uint64_t next_wake(const dp_picker *p)
 
     for (uint32_t i = 0; i < p->config.asks_max; i++) {
         const dp_picker_ask *ask = &p->asks[i];
+        bool is_over = ask->is_stalled || ask->_got == ask->size; /* it may only be dropped */
 
         if (!ask->_is_used || ask->_is_dropped)
             continue;
-        wake = DP_MIN(wake, ask->_last_ns +
-                                (ask->is_stalled ? DP_PICKER_SILENT_NS + 1 : stall_limit(p, ask)));
+        wake =
+            DP_MIN(wake, ask->_last_ns + (is_over ? DP_PICKER_SILENT_NS + 1 : stall_limit(p, ask)));
         if (ask->class_ == DP_PICKER_DEMAND)
             wake = DP_MIN(wake, p->now_ns + TAIL_LOOK_NS);
     }

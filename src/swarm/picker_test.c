@@ -19,6 +19,7 @@ typedef struct peer {
     double rate;
     uint64_t latency_ns;
     uint64_t silent_from, silent_to; /* gives nothing in between */
+    uint64_t period_ns;              /* silent in every second half of it; 0: not */
     uint64_t cut_ns;                 /* all its answers break then */
     double lies;                     /* share of pieces in which it lies */
     uint8_t have[PIECES_MAX / 8];    /* what the picker was told */
@@ -42,10 +43,10 @@ typedef struct world {
     uint32_t ended[PIECES_MAX]; /* times */
     dp_status status[PIECES_MAX];
     uint64_t done_ns[PIECES_MAX];
-    bool is_tainted[PIECES_MAX]; /* a liar gave some of it */
     uint32_t left;
     flight flights[ASKS_MAX];
-    uint64_t now, arrived, asked_bytes;
+    uint64_t now, arrived;
+    uint32_t mixtures; /* pieces that came from several */
 } world;
 
 static bool bit(const uint8_t *bits, uint32_t i)
@@ -134,6 +135,9 @@ static void judge(world *w, dp_picker_want *want)
     bool is_right = true;
 
     CHECK(want->part_count > 0 && want->parts[want->part_count - 1].end == want->size, "parts");
+    CHECK(want->suspect_count == 0 || want->part_count == 1, "piece %u: a second mixture",
+          want->piece);
+    w->mixtures += want->part_count > 1;
     for (uint32_t i = 0; i < want->part_count; i++) {
         digests[i] = lies_about(peer_of(w, want->parts[i].endpoint), want->piece) ? i + 1 : 0;
         is_right = is_right && digests[i] == 0;
@@ -144,7 +148,6 @@ static void judge(world *w, dp_picker_want *want)
         dp_picker_right(w->p, want, right, w->now);
         world_end(w, want->piece, DP_OK);
     } else {
-        w->is_tainted[want->piece] = true;
         dp_picker_wrong(w->p, want, digests, w->now);
     }
 }
@@ -204,7 +207,6 @@ static void begin_flight(world *w, dp_picker_ask *ask)
         CHECK(live <= (ask->is_hedge ? 1u : 0u), "piece %u: %u others bring it", i, live);
     }
     *f = (flight){ .ask = ask, .asked_ns = w->now };
-    w->asked_bytes += ask->size;
 }
 
 static void act_all(world *w)
@@ -240,6 +242,8 @@ static void step_flight(world *w, flight *f, uint32_t of_peer, uint64_t step_ns)
     size_t size;
 
     if (w->now >= peer->silent_from && w->now < peer->silent_to)
+        return;
+    if (peer->period_ns && (w->now + peer->id * 77 * MS) % peer->period_ns > peer->period_ns / 2)
         return;
     if (peer->cut_ns && w->now >= peer->cut_ns) {
         end_flight(w, f, DP_PICKER_END_CUT);
@@ -462,7 +466,7 @@ static void test_ends(void **state)
     dp_picker_act act;
     peer *peer;
 
-    world_open(&w, 40, 0);
+    world_open(&w, 45, 0);
     peer = world_peer(&w, 1e6, 10);
     memset(peer->have, 0, sizeof peer->have);
     peer->have[0] = 0x80;
@@ -479,6 +483,20 @@ static void test_ends(void **state)
     w.now += MS;
     CHECK(next_of(&w, DP_PICKER_FAIL).status == DP_E_TIMEOUT, "deadline");
     next_of(&w, DP_PICKER_NOTHING);
+
+    /* What waits for a line ends when its only holder loses it. */
+    w.now += 3000 * MS;
+    memset(peer->have, 0xff, sizeof peer->have);
+    CHECK(dp_picker_set_have(w.p, peer->id, peer->have), "memory");
+    for (uint32_t i = 10; i < 40; i += 10)
+        world_want(&w, i, 1, DP_PICKER_DEMAND, 1000);
+    next_of(&w, DP_PICKER_ASK);
+    next_of(&w, DP_PICKER_ASK);
+    next_of(&w, DP_PICKER_NOTHING);
+    clear(peer->have, 30);
+    CHECK(dp_picker_set_have(w.p, peer->id, peer->have), "memory");
+    act = next_of(&w, DP_PICKER_FAIL);
+    CHECK(act.want == &w.wants[30] && act.status == DP_E_NOTFOUND, "lost");
     world_close(&w);
 }
 
@@ -506,13 +524,82 @@ static void test_rests(void **state)
     world_close(&w);
 }
 
+static void give(world *w, dp_picker_ask *ask, size_t size)
+{
+    dp_picker_want *want;
+    uint32_t offset;
+
+    dp_picker_answered(w->p, ask, 10 * MS, w->now);
+    CHECK(dp_picker_arrived(w->p, ask, size, w->now, &want, &offset) == size && want, "taken");
+    w->arrived += size;
+}
+
+/* A mixture that was wrong is asked anew of one endpoint, all of it again when that one fails. */
+static void test_single(void **state)
+{
+    static world w;
+    uint64_t digests[DP_PICKER_PARTS_MAX] = { 1, 2 }, right[DP_PICKER_PARTS_MAX] = { 1, 3 };
+    dp_picker_endpoint list[2];
+    dp_picker_want *want = &w.wants[0];
+    dp_picker_ask *ask;
+    uint32_t liar;
+
+    world_open(&w, 40, 0);
+    world_peer(&w, 1e6, 10);
+    world_peer(&w, 1e6, 10);
+    world_join(&w);
+    world_want(&w, 0, 1, DP_PICKER_DEMAND, 100000);
+    ask = next_of(&w, DP_PICKER_ASK).ask;
+    give(&w, ask, 1000);
+    dp_picker_ended(w.p, ask, DP_PICKER_END_CUT, 0, w.now);
+    ask = next_of(&w, DP_PICKER_ASK).ask;
+    CHECK(ask->offset == 1000 && ask->size == PIECE - 1000, "the rest");
+    liar = ask->endpoint;
+    give(&w, ask, PIECE - 1000);
+    dp_picker_ended(w.p, ask, DP_PICKER_END_WHOLE, 0, w.now);
+    CHECK(want->state == DP_PICKER_FULL && want->part_count == 2, "two parts");
+    CHECK(dp_picker_wrong(w.p, want, digests, w.now) == 0, "nobody knows who");
+    ask = next_of(&w, DP_PICKER_ASK).ask;
+    give(&w, ask, 5000);
+    dp_picker_ended(w.p, ask, DP_PICKER_END_CUT, 0, w.now);
+    w.now += 600 * MS;
+    ask = next_of(&w, DP_PICKER_ASK).ask;
+    CHECK(ask->offset == 0 && ask->size == PIECE && want->filled == 0, "all of it");
+    give(&w, ask, PIECE);
+    dp_picker_ended(w.p, ask, DP_PICKER_END_WHOLE, 0, w.now);
+    CHECK(want->state == DP_PICKER_FULL && want->part_count == 1, "one part");
+    CHECK(dp_picker_right(w.p, want, right, w.now) == 1, "the liar");
+    CHECK(dp_picker_endpoints(w.p, list, 2) == 2, "both");
+    for (int i = 0; i < 2; i++)
+        CHECK((list[i].banned_until_ns > 0) == (list[i].id == liar), "endpoint %u", list[i].id);
+    world_close(&w);
+}
+
+/* A piece that the only endpoint turns out not to have; the others of the range arrive. */
+static void test_gone(void **state)
+{
+    static world w;
+
+    world_open(&w, 40, 0);
+    world_peer(&w, 40e6, 10)->lacks[1] = 0x10;
+    world_join(&w);
+    world_want(&w, 0, 40, DP_PICKER_DEMAND, 10000);
+    world_run(&w, 10000);
+    for (uint32_t i = 0; i < 40; i++)
+        CHECK(w.ended[i] == 1 && w.status[i] == (i == 11 ? DP_E_NOTFOUND : DP_OK), "piece %u", i);
+    world_close(&w);
+}
+
 /* ---- chance ----------------------------------------------------------------------------------- */
 
 /* What peers do is chance; wanted pieces come, cancel, and are promoted by chance. Whatever
- * happens: every want ends once, right bytes only, no ask breaks a rule (begin_flight). */
-static void random_world(uint64_t seed)
+ * happens: every want ends once, right bytes only, no ask breaks a rule (begin_flight), nobody
+ * honest is banned. How many pieces came from several. */
+static uint32_t random_world(uint64_t seed)
 {
     static world w;
+    dp_picker_endpoint list[PEERS_MAX];
+    size_t count;
     uint32_t ok = 0, ended = 0;
     dp_rng rng;
 
@@ -527,10 +614,14 @@ static void random_world(uint64_t seed)
             if (dp_rng_below(&rng, 3) == 0)
                 clear(peer->have, k);
         }
-        peer->silent_from = fate == 2 ? w.now + dp_rng_below(&rng, 2000) * MS : 0;
+        peer->silent_from = fate >= 6 ? w.now + dp_rng_below(&rng, 2000) * MS : 0;
         peer->silent_to = peer->silent_from + dp_rng_below(&rng, 3000) * MS;
         peer->cut_ns = fate == 4 ? w.now + dp_rng_below(&rng, 2000) * MS : 0;
-        peer->lies = fate == 6 ? 0.3 : 0;
+        peer->lies = dp_rng_below(&rng, 3) == 0 ? 0.3 : 0;
+        if (seed % 2) { /* shaky: many pieces come from several */
+            peer->period_ns = (400 + dp_rng_below(&rng, 1000)) * MS;
+            peer->rate /= 50;
+        }
         for (uint32_t k = 0; k < w.layout.piece_count && fate == 5; k++) {
             if (dp_rng_below(&rng, 10) == 0)
                 peer->lacks[k / 8] |= (uint8_t)(0x80 >> k % 8);
@@ -564,13 +655,22 @@ static void random_world(uint64_t seed)
         ok += w.ended[i] && w.status[i] == DP_OK;
     }
     CHECK(ended > 0 && ok <= ended, "ended");
+    count = dp_picker_endpoints(w.p, list, PEERS_MAX);
+    for (size_t i = 0; i < count; i++)
+        CHECK(list[i].banned_until_ns == 0 || peer_of(&w, list[i].id)->lies > 0,
+              "seed %llu: an honest endpoint was banned", (unsigned long long)seed);
+    ok = w.mixtures;
     world_close(&w);
+    return ok;
 }
 
 static void test_random(void **state)
 {
+    uint32_t mixtures = 0;
+
     for (uint64_t seed = 1; seed <= 60; seed++)
-        random_world(seed);
+        mixtures += random_world(seed);
+    CHECK(mixtures > 100, "%u mixtures", mixtures);
 }
 
 /* ---- many -------------------------------------------------------------------------------------- */
@@ -639,6 +739,7 @@ int main(void)
         cmocka_unit_test(test_rows),      cmocka_unit_test(test_runs),
         cmocka_unit_test(test_cancel),    cmocka_unit_test(test_promote),
         cmocka_unit_test(test_ends),      cmocka_unit_test(test_rests),
+        cmocka_unit_test(test_single),    cmocka_unit_test(test_gone),
         cmocka_unit_test(test_random),    cmocka_unit_test(test_limits),
         cmocka_unit_test(test_no_memory),
     };
