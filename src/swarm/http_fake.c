@@ -231,10 +231,10 @@ static bool send_body(client *c, const ask *a)
 static bool answer(client *c, const char *request, bool is_first)
 {
     ask a = { .is_first = is_first };
-    bool is_sent;
+    bool is_sent, is_head = strncmp(request, "HEAD ", 5) == 0;
 
     dp_mutex_lock(&c->fake->lock);
-    c->fake->stats.requests++;
+    *(is_head ? &c->fake->stats.heads : &c->fake->stats.requests) += 1;
     a.rules = c->fake->rules;
     dp_mutex_unlock(&c->fake->lock);
     parse(c->fake, &a, request);
@@ -244,6 +244,8 @@ static bool answer(client *c, const char *request, bool is_first)
         if (!wait_ms(c, a.rules.delay_ms + (is_first ? a.rules.connect_ms : 0)))
             return false;
     }
+    if (is_head)
+        return send_all(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 38);
     is_sent = a.rules.status ? send_page(c, &a) : send_head(c, &a) && send_body(c, &a);
     if (!is_sent && a.rules.cut_at == 0) {
         dp_mutex_lock(&c->fake->lock);

@@ -38,9 +38,10 @@ typedef struct http_fake_rules {
 } http_fake_rules;
 
 typedef struct http_fake_stats {
-    uint32_t connections, requests, broken; /* broken: closed by the client in the middle */
-    uint32_t live_max;                      /* connections at a time */
-    uint64_t bytes;                         /* of bodies */
+    uint32_t connections, requests, heads; /* heads: HEAD, not counted as requests */
+    uint32_t broken;                       /* closed by the client in the middle */
+    uint32_t live_max;                     /* connections at a time */
+    uint64_t bytes;                        /* of bodies */
 } http_fake_stats;
 
 /* files [count] are borrowed while it is open; a failure aborts. */

@@ -40,6 +40,7 @@ static void free_site(dp_pager *pager, site *site)
     }
     dp_free(site->urls);
     dp_free(site->tags);
+    pager->warm_sites -= site->is_used && site->cold_count < WARM_LINES;
     memset(site, 0, sizeof *site);
 }
 
@@ -101,6 +102,7 @@ dp_status dp_pager_add(dp_pager *pager, const dp_pager_endpoint *endpoint, uint3
         *at = filled;
         at->is_used = true;
         at->id = *id;
+        at->cold_count = WARM_LINES;
     }
     dp_mutex_unlock(&pager->lock);
     if (st)

@@ -8,143 +8,13 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/mem.h"
 #include "base/status.h"
 #include "swarm/pager_inner.h"
 
-#define RECEIVE_SIZE  (256L << 10) /* bytes libcurl hands over at a time, at most */
-#define UNWANTED_MAX  (64 << 10)   /* of an error page: reading it keeps the connection */
-#define POLL_MS_MAX   1000
-#define AUTHORIZATION "Authorization: Bearer "
-
-/* ---- one response ---------------------------------------------------------------------------- */
-
-static bool refuse(transfer *t, const char *why)
-{
-    t->is_refused = true;
-    if (!t->rules.problem[0])
-        snprintf(t->rules.problem, sizeof t->rules.problem, "%s", why);
-    return false;
-}
-
-/* Files without hashes: all bytes must be of one version. */
-static bool is_same_version(transfer *t, const dp_layout_file *file)
-{
-    const char *tag = dp_http_head_tag(&t->rules.head);
-    char **first = &t->site->tags[t->ask->file];
-
-    if (file->hashes)
-        return true;
-    if (!*first && !tag[0])
-        return true;
-    if (!*first) {
-        *first = dp_strndup(tag, strlen(tag));
-        return *first || refuse(t, "no memory for a version");
-    }
-    if (strcmp(*first, tag) == 0)
-        return true;
-    t->is_changed = true;
-    return refuse(t, "changed on the server");
-}
-
-/* The version that the range must be of, where bytes are not hashed. */
-static const char *if_range(const transfer *t)
-{
-    const dp_layout_file *file = &t->pager->config.layout->files[t->ask->file];
-    const char *tag = file->hashes ? NULL : t->site->tags[t->ask->file];
-
-    return tag && dp_http_tag_is_strong(tag) ? tag : NULL;
-}
-
-/* Whether the head answers the question. Caller holds the lock. */
-static bool accept_head(transfer *t)
-{
-    const dp_http_head *head = &t->rules.head;
-    const dp_layout_file *file = &t->pager->config.layout->files[t->ask->file];
-    uint64_t size = file->pieces.file_size;
-    bool is_all = t->ask->offset == 0 && t->ask->size == size;
-    double pretransfer_s = 0;
-    uint64_t now = dp_pager_now(t->pager), past;
-
-    if (head->status == 200 && if_range(t) && strcmp(if_range(t), dp_http_head_tag(head)) != 0) {
-        t->is_changed = true;
-        return refuse(t, "changed on the server");
-    }
-    if (head->status == 200 && (!is_all || !head->has_length || head->length != size))
-        return refuse(t, "gave the whole file instead of a range");
-    if (head->status == 206) {
-        if (!head->has_range || head->range_first != t->ask->offset ||
-            head->range_last != t->ask->offset + t->ask->size - 1)
-            return refuse(t, "gave another range than the one asked for");
-        if (!file->hashes && head->has_total && head->total != size)
-            t->is_changed = true;
-        if (head->has_total ? head->total != size : !file->hashes)
-            return refuse(t, t->is_changed ? "changed on the server" : "tells another size");
-    }
-    if (!is_same_version(t, file))
-        return false;
-    curl_easy_getinfo(t->rules.easy, CURLINFO_PRETRANSFER_TIME, &pretransfer_s);
-    past = now - t->begin_ns;
-    past -= DP_MIN(past - 1, (uint64_t)(pretransfer_s * 1e9));
-    dp_picker_answered(t->pager->picker, t->ask, past, now);
-    t->is_accepted = true;
-    return true;
-}
-
-static void take_bytes(transfer *t, const uint8_t *bytes, size_t size, bool *is_over)
-{
-    dp_pager *pager = t->pager;
-
-    while (size > 0) {
-        dp_picker_want *want;
-        uint32_t offset;
-        bool is_full;
-        size_t n;
-
-        dp_mutex_lock(&pager->lock);
-        n = dp_picker_arrived(pager->picker, t->ask, size, dp_pager_now(pager), &want, &offset);
-        is_full = want && want->state == DP_PICKER_FULL;
-        dp_mutex_unlock(&pager->lock);
-        if (n == 0) {
-            *is_over = true;
-            return;
-        }
-        if (want) /* it ends on this thread or after it was full: its memory is there */
-            memcpy((uint8_t *)((work *)want)->job->out + offset, bytes, n);
-        if (is_full) {
-            dp_mutex_lock(&pager->lock);
-            dp_pager_push_full(pager, (work *)want);
-            dp_mutex_unlock(&pager->lock);
-        }
-        bytes += n;
-        size -= n;
-    }
-}
-
-static size_t take_body(char *bytes, size_t one, size_t size, void *user)
-{
-    transfer *t = user;
-    uint32_t status = t->rules.head.status;
-    bool is_over = false;
-
-    if (t->is_refused)
-        return 0;
-    if (status != 206 && status != 200) {
-        t->unwanted += (uint32_t)DP_MIN(size, UNWANTED_MAX);
-        return t->unwanted < UNWANTED_MAX ? size : 0;
-    }
-    if (!t->is_accepted) {
-        dp_mutex_lock(&t->pager->lock);
-        accept_head(t);
-        dp_mutex_unlock(&t->pager->lock);
-    }
-    if (!t->is_accepted)
-        return 0;
-    take_bytes(t, (const uint8_t *)bytes, size, &is_over);
-    if (is_over)
-        refuse(t, "gave more than was asked for");
-    return is_over ? 0 : size;
-}
+#define RECEIVE_SIZE   (256L << 10) /* bytes libcurl hands over at a time, at most */
+#define POLL_MS_MAX    1000
+#define WARMING_MS_MAX 5000L
+#define AUTHORIZATION  "Authorization: Bearer "
 
 /* ---- begin and end of a request -------------------------------------------------------------- */
 
@@ -161,58 +31,96 @@ static bool add_header(transfer *t, const char *name, const char *value)
     return longer != NULL;
 }
 
-static bool set_up(transfer *t)
+/* What requests and warming have in common. */
+static bool set_up(transfer *t, uint32_t file)
 {
-    const site *site = t->site;
-    const char *url = site->urls[t->ask->file], *tag = if_range(t);
+    const char *url = t->site->urls[file];
     CURL *easy = t->rules.easy;
-    char range[64];
     bool is_tls = strncmp(url, "https:", 6) == 0;
 
-    dp_http_reset(&t->rules, site->allows_private ? DP_HTTP_ANYWHERE : DP_HTTP_PUBLIC,
-                  !site->is_peer);
-    if (site->is_peer && t->pager->token && !add_header(t, AUTHORIZATION, t->pager->token))
+    dp_http_reset(&t->rules, t->site->allows_private ? DP_HTTP_ANYWHERE : DP_HTTP_PUBLIC,
+                  !t->site->is_peer);
+    if (t->site->is_peer && t->pager->token && !add_header(t, AUTHORIZATION, t->pager->token))
         return false;
-    if (tag && !add_header(t, "If-Range: ", tag))
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+                     is_tls && !t->site->is_peer ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1);
+    return curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK;
+}
+
+static bool set_up_ask(transfer *t)
+{
+    const char *tag = dp_pager_if_range(t);
+    CURL *easy = t->rules.easy;
+    char range[64];
+
+    if (!set_up(t, t->ask->file) || (tag && !add_header(t, "If-Range: ", tag)))
         return false;
     snprintf(range, sizeof range, "%" PRIu64 "-%" PRIu64, t->ask->offset,
              t->ask->offset + t->ask->size - 1);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers);
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
-                     is_tls && !site->is_peer ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1);
-    return curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_RANGE, range) == CURLE_OK;
+    curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, 0L);
+    return curl_easy_setopt(easy, CURLOPT_RANGE, range) == CURLE_OK;
 }
 
-/* Gives the ask back to the picker; the handle stays, its connection too. Caller holds the lock. */
-static void end_transfer(transfer *t, dp_picker_end end, uint64_t retry_ns)
+/* HEAD over a new connection, which is kept. */
+static bool set_up_warming(transfer *t)
 {
-    dp_pager *pager = t->pager;
+    CURL *easy = t->rules.easy;
 
-    dp_picker_ended(pager->picker, t->ask, end, retry_ns, dp_pager_now(pager));
+    if (!set_up(t, 0))
+        return false;
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, t->headers);
+    curl_easy_setopt(easy, CURLOPT_RANGE, NULL);
+    curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, WARMING_MS_MAX);
+    return true;
+}
+
+/* The handle stays, its connection too. Caller holds the lock. */
+static void free_transfer(transfer *t)
+{
+    site *site = t->site;
+
     curl_slist_free_all(t->headers);
     t->headers = NULL;
     t->ask = NULL;
-    t->site->transfer_count--;
-    dp_pager_free_removed(pager, t->site);
     t->site = NULL;
+    site->transfer_count--;
+    dp_pager_free_removed(t->pager, site);
+}
+
+/* Gives the ask back to the picker. Caller holds the lock. */
+static void end_transfer(transfer *t, dp_picker_end end, uint64_t retry_ns)
+{
+    dp_picker_ended(t->pager->picker, t->ask, end, retry_ns, dp_pager_now(t->pager));
+    free_transfer(t);
+}
+
+static transfer *take_transfer(dp_pager *pager, site *site)
+{
+    transfer *t = pager->transfers;
+
+    while (t->site)
+        t++;
+    t->site = site;
+    site->transfer_count++;
+    t->is_accepted = t->is_refused = t->is_changed = false;
+    t->unwanted = 0;
+    t->begin_ns = dp_pager_now(pager);
+    return t;
 }
 
 static void begin_transfer(dp_pager *pager, dp_picker_ask *ask)
 {
-    transfer *t = pager->transfers;
+    transfer *t = take_transfer(pager, dp_pager_site(pager, ask->endpoint));
 
-    while (t->ask)
-        t++;
     t->ask = ask;
     ask->user = t;
-    t->site = dp_pager_site(pager, ask->endpoint);
-    t->site->transfer_count++;
-    t->is_accepted = t->is_refused = t->is_changed = false;
-    t->unwanted = 0;
-    t->begin_ns = dp_pager_now(pager);
     pager->requests++;
-    if (!set_up(t) || curl_multi_add_handle(pager->multi, t->rules.easy))
+    if (!set_up_ask(t) || curl_multi_add_handle(pager->multi, t->rules.easy))
         end_transfer(t, DP_PICKER_END_CUT, 0);
 }
 
@@ -280,6 +188,63 @@ static void finish_transfer(transfer *t, CURLcode code)
     dp_mutex_unlock(&pager->lock);
 }
 
+/* ---- warm connections --------------------------------------------------------------------------- */
+
+/* The first page that somebody waits for should find connections made and latencies known. What
+ * is asked already makes its own. Caller holds the lock. */
+static void warm_site(dp_pager *pager, site *site)
+{
+    bool is_shared = !site->is_peer && strncmp(site->urls[0], "https:", 6) == 0;
+    uint32_t lines = is_shared ? 1 : WARM_LINES; /* HTTP/2 carries several ranges on one */
+    uint32_t busy = site->transfer_count;
+
+    pager->warm_sites++;
+    site->cold_count = 0;
+    for (uint32_t i = busy; i < lines; i++) {
+        transfer *t = take_transfer(pager, site);
+
+        if (!set_up_warming(t) || curl_multi_add_handle(pager->multi, t->rules.easy))
+            free_transfer(t);
+    }
+}
+
+static void warm(dp_pager *pager)
+{
+    uint32_t warming = 0;
+
+    dp_mutex_lock(&pager->lock);
+    for (size_t i = 0; i < DP_ARRAY_LEN(pager->transfers); i++)
+        warming += pager->transfers[i].site && !pager->transfers[i].ask;
+    for (uint32_t i = 0; i < DP_PAGER_ENDPOINTS_MAX && pager->warm_sites < WARM_SITES_MAX &&
+                         warming + WARM_LINES <= WARMING_MAX;
+         i++) {
+        if (pager->sites[i].is_used && !pager->sites[i].is_removed && pager->sites[i].cold_count) {
+            warm_site(pager, &pager->sites[i]);
+            warming += WARM_LINES;
+        }
+    }
+    dp_mutex_unlock(&pager->lock);
+}
+
+static void finish_warming(transfer *t, CURLcode code)
+{
+    dp_pager *pager = t->pager;
+    curl_off_t sent_us = 0, answered_us = 0;
+    long connects = 0;
+
+    curl_easy_getinfo(t->rules.easy, CURLINFO_PRETRANSFER_TIME_T, &sent_us);
+    curl_easy_getinfo(t->rules.easy, CURLINFO_STARTTRANSFER_TIME_T, &answered_us);
+    curl_easy_getinfo(t->rules.easy, CURLINFO_NUM_CONNECTS, &connects);
+    curl_multi_remove_handle(pager->multi, t->rules.easy);
+    dp_mutex_lock(&pager->lock);
+    pager->connects += (uint64_t)connects;
+    if (code == CURLE_OK && answered_us > sent_us)
+        dp_picker_warmed(pager->picker, t->site->id, (uint64_t)(answered_us - sent_us) * 1000,
+                         dp_pager_now(pager));
+    free_transfer(t);
+    dp_mutex_unlock(&pager->lock);
+}
+
 /* ---- the thread ------------------------------------------------------------------------------ */
 
 /* Does what the picker says; when it is to be asked again. */
@@ -325,7 +290,10 @@ static bool finish_all(dp_pager *pager)
         transfer *t = NULL;
 
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&t);
-        finish_transfer(t, code);
+        if (t->ask)
+            finish_transfer(t, code);
+        else
+            finish_warming(t, code);
         is_any = true;
     }
     return is_any;
@@ -353,6 +321,7 @@ void dp_pager_http_main(void *user)
         curl_multi_perform(pager->multi, &running);
         finish_all(pager);
         wake = act(pager, &now);
+        warm(pager);
         curl_multi_perform(pager->multi, &running);
         if (finish_all(pager) || wake <= now)
             continue;
@@ -361,8 +330,14 @@ void dp_pager_http_main(void *user)
     }
     dp_mutex_lock(&pager->lock);
     for (size_t i = 0; i < DP_ARRAY_LEN(pager->transfers); i++) {
-        if (pager->transfers[i].ask)
-            drop_transfer(pager, pager->transfers[i].ask);
+        transfer *t = &pager->transfers[i];
+
+        if (t->site)
+            curl_multi_remove_handle(pager->multi, t->rules.easy);
+        if (t->ask)
+            end_transfer(t, DP_PICKER_END_DROPPED, 0);
+        else if (t->site)
+            free_transfer(t);
     }
     dp_mutex_unlock(&pager->lock);
 }
@@ -385,7 +360,7 @@ dp_status dp_pager_http_open(dp_pager *pager, dp_error *err)
         t->rules.tls_authority = pager->tls_authority;
         dp_http_apply(&t->rules);
         curl_easy_setopt(t->rules.easy, CURLOPT_PRIVATE, t);
-        curl_easy_setopt(t->rules.easy, CURLOPT_WRITEFUNCTION, take_body);
+        curl_easy_setopt(t->rules.easy, CURLOPT_WRITEFUNCTION, dp_pager_take_body);
         curl_easy_setopt(t->rules.easy, CURLOPT_WRITEDATA, t);
         curl_easy_setopt(t->rules.easy, CURLOPT_BUFFERSIZE, RECEIVE_SIZE);
     }

@@ -1,7 +1,8 @@
 /* pager_inner.h - what the parts of the pager share. Seen by pager*.c only.
  *
  * Room     pager.c keeps endpoints and jobs and judges pieces on its hash threads;
- *          pager_http.c executes the picker's asks on the network thread.
+ *          pager_http.c executes the picker's asks on the network thread;
+ *          pager_response.c takes what comes.
  *
  * Ends     A job ends in one of three places: on a hash thread when its bytes are right, on the
  *          network thread when the picker gives it up, in close. Bytes are written into its
@@ -17,6 +18,9 @@
 #include "swarm/picker.h"
 
 #define DP_PAGER_HASH_THREADS_MAX 8
+#define WARM_LINES                2 /* to an endpoint: one, and a spare */
+#define WARM_SITES_MAX            (DP_PAGER_CONNECTIONS_MAX / WARM_LINES)
+#define WARMING_MAX               4 /* at a time */
 
 /* In job->_pager. */
 typedef struct work {
@@ -30,18 +34,19 @@ typedef struct site {
     bool is_used, is_removed;
     uint32_t id;
     uint32_t transfer_count;
+    uint32_t cold_count; /* connections to be made before anybody asks */
     bool is_peer, allows_private;
     char name[96];
     char **urls; /* [file_count] */
     char **tags; /* [file_count] of files without hashes: of the first response; NULL: not yet */
 } site;
 
-/* One range request under way, or a kept handle. */
+/* One request under way, or a kept handle. */
 typedef struct transfer {
     dp_pager *pager;
     dp_http_rules rules; /* with the handle */
-    dp_picker_ask *ask;  /* NULL: free */
-    site *site;
+    site *site;          /* NULL: free */
+    dp_picker_ask *ask;  /* NULL: it warms a connection */
     struct curl_slist *headers;
     uint64_t begin_ns;
     bool is_accepted;  /* the head answers the question */
@@ -66,7 +71,8 @@ struct dp_pager {
     char changed[256]; /* which file is another one now; "" */
 
     CURLM *multi; /* of the network thread, but for curl_multi_wakeup */
-    transfer transfers[DP_PAGER_CONNECTIONS_MAX];
+    transfer transfers[DP_PAGER_CONNECTIONS_MAX + WARMING_MAX];
+    uint32_t warm_sites; /* sites that were or are warmed, of those that are there */
     dp_thread network, hash_threads[DP_PAGER_HASH_THREADS_MAX];
     uint32_t hash_thread_count;
     bool has_network;
@@ -90,6 +96,14 @@ void dp_pager_expire_twins(dp_pager *pager, dp_link *ended, uint64_t now_ns, uin
 
 /* Calls `done` of all that are listed, with the sentence for their status. */
 void dp_pager_end_works(dp_pager *pager, dp_link *ended);
+
+/* ---- pager_response.c ---- */
+
+/* libcurl's write callback; user is the transfer. */
+size_t dp_pager_take_body(char *bytes, size_t one, size_t size, void *user);
+/* The version that a range must be of, where bytes are not hashed; NULL: any, or not to be asked
+ * for so. Caller holds the lock. */
+const char *dp_pager_if_range(const transfer *t);
 
 /* ---- pager_http.c ---- */
 

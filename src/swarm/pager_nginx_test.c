@@ -207,7 +207,7 @@ static void test_rows(void **state)
         for (int round = 0; round < (rows[i].want ? 1 : 5); round++)
             fetch(rows[i].name, pager, rows[i].want ? 300 : 8000, rows[i].want);
         dp_pager_stats_read(pager, &stats);
-        CHECK(rows[i].want || (stats.connects <= 2 && stats.wasted_bytes == 0),
+        CHECK(rows[i].want || (stats.connects <= 3 && stats.wasted_bytes == 0),
               "%s: %llu connections for %llu requests", rows[i].name,
               (unsigned long long)stats.connects, (unsigned long long)stats.requests);
         dp_pager_close(pager);

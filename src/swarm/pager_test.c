@@ -505,10 +505,41 @@ static void test_kept_connections(void **state)
           (unsigned long long)before.heap_bytes, (unsigned long long)after.heap_bytes);
     stats = http_fake_stats_read(r.fakes[0]);
     dp_pager_stats_read(r.pager, &pager);
-    CHECK(stats.connections <= 2 && stats.broken == 0, "%u connections for %u requests, %u broken",
+    CHECK(stats.connections <= 3 && stats.broken == 0, "%u connections for %u requests, %u broken",
           stats.connections, stats.requests, stats.broken);
     CHECK(pager.connects == stats.connections && pager.requests == stats.requests, "counted");
     CHECK(pager.bytes == stats.bytes && pager.wasted_bytes == 0, "bytes");
+    rig_close(&r);
+}
+
+static bool is_warm(rig *r)
+{
+    dp_pager_stats stats;
+
+    dp_pager_stats_read(r->pager, &stats);
+    return stats.connects == 4 && peer_stats(r, 0)->rtt_ms > 0 && peer_stats(r, 1)->rtt_ms > 0;
+}
+
+/* Whoever comes is connected to at once: what is asked later finds the lines. */
+static void test_warm(void **state)
+{
+    static rig r;
+    http_fake_rules far = { .delay_ms = 30 };
+
+    rig_open(&r, true);
+    rig_fake(&r, 0, &far);
+    rig_fake(&r, 1, &far);
+    wait_until(&r, is_warm, "two lines each");
+    CHECK(peer_stats(&r, 0)->rtt_ms >= 30, "%f ms", peer_stats(&r, 0)->rtt_ms);
+    rig_submit(&r, 0, PIECES, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, PIECES);
+    check_jobs("warm", &r, 0, PIECES, DP_OK);
+    for (int i = 0; i < 2; i++) {
+        http_fake_stats stats = http_fake_stats_read(r.fakes[i]);
+
+        CHECK(stats.connections == 2 && stats.heads == 2, "%u connections, %u heads",
+              stats.connections, stats.heads);
+    }
     rig_close(&r);
 }
 
@@ -699,6 +730,7 @@ int main(void)
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_twice),
         cmocka_unit_test(test_kept_connections),
+        cmocka_unit_test(test_warm),
         cmocka_unit_test(test_token),
         cmocka_unit_test(test_private),
         cmocka_unit_test(test_versions),

@@ -138,19 +138,15 @@ void dp_picker_remove(dp_picker *p, uint32_t id)
     p->has_news = p->is_unsure = true;
 }
 
-void dp_picker_latency(dp_picker *p, uint32_t id, uint64_t latency_ns)
+void dp_picker_warmed(dp_picker *p, uint32_t id, uint64_t latency_ns, uint64_t now_ns)
 {
     endpoint *e = find_endpoint(p, id);
 
-    if (!e || latency_ns == 0)
+    if (!e)
         return;
-    /* What made one answer slow need not make the next one slow: down fast, up slowly. */
-    if (e->latency_ns == 0)
-        e->latency_ns = latency_ns;
-    else if (latency_ns < e->latency_ns)
-        e->latency_ns -= (e->latency_ns - latency_ns) / 2;
-    else
-        e->latency_ns += (latency_ns - e->latency_ns) / 8;
+    dp_picker_note_latency(e, latency_ns);
+    e->line_count = DP_MIN(e->line_count + 1, p->config.asks_per_endpoint);
+    e->last_ns = now_ns;
 }
 
 bool dp_picker_ban_endpoint(dp_picker *p, endpoint *e, uint64_t now_ns)

@@ -79,8 +79,8 @@ dp_status dp_picker_add(dp_picker *p, const uint8_t *have, uint32_t *id, dp_erro
 bool dp_picker_set_have(dp_picker *p, uint32_t id, const uint8_t *have);
 /* Nothing more is asked of it; its asks are given back by dp_picker_next as DROP. */
 void dp_picker_remove(dp_picker *p, uint32_t id);
-/* A latency measured by other means: a connection that was made. */
-void dp_picker_latency(dp_picker *p, uint32_t id, uint64_t latency_ns);
+/* A connection to it was made and is kept, and so fast did it answer; 0: not measured. */
+void dp_picker_warmed(dp_picker *p, uint32_t id, uint64_t latency_ns, uint64_t now_ns);
 void dp_picker_ban(dp_picker *p, uint32_t id, uint64_t now_ns); /* as a liar */
 
 typedef struct dp_picker_endpoint {

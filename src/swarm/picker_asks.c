@@ -85,12 +85,23 @@ dp_picker_ask *dp_picker_ask_begin(dp_picker *p, endpoint *e, dp_picker_want *fi
     return ask;
 }
 
+void dp_picker_note_latency(endpoint *e, uint64_t latency_ns)
+{
+    /* What made one answer slow need not make the next one slow: down fast, up slowly. */
+    if (e->latency_ns == 0 || latency_ns == 0)
+        e->latency_ns = DP_MAX(e->latency_ns, latency_ns);
+    else if (latency_ns < e->latency_ns)
+        e->latency_ns -= (e->latency_ns - latency_ns) / 2;
+    else
+        e->latency_ns += (latency_ns - e->latency_ns) / 8;
+}
+
 void dp_picker_answered(dp_picker *p, dp_picker_ask *ask, uint64_t latency_ns, uint64_t now_ns)
 {
     p->now_ns = now_ns;
     ask->_answered_ns = now_ns;
     ask->_last_ns = now_ns;
-    dp_picker_latency(p, ask->endpoint, latency_ns);
+    dp_picker_note_latency(&p->endpoints[ask->_slot], latency_ns);
 }
 
 /* A rate is what came between two arrivals over the time between them: the first bytes of a

@@ -85,6 +85,7 @@ uint32_t dp_picker_at(const dp_picker *p, const dp_picker_ask *ask, uint32_t *of
 uint32_t dp_picker_live(const dp_picker *p, uint32_t piece, uint32_t filled);
 /* After an ask ended, stalled or went on: settles its pieces from the next byte on. */
 void dp_picker_settle_rest(dp_picker *p, const dp_picker_ask *ask);
+void dp_picker_note_latency(endpoint *e, uint64_t latency_ns); /* 0: not measured */
 void dp_picker_back_off(endpoint *e, uint64_t retry_ns, uint64_t now_ns);
 /* A free ask is there. All `count` pieces are wanted, of one file. */
 dp_picker_ask *dp_picker_ask_begin(dp_picker *p, endpoint *e, dp_picker_want *first, uint32_t count,
