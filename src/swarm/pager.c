@@ -40,7 +40,8 @@ static void free_site(dp_pager *pager, site *site)
     }
     dp_free(site->urls);
     dp_free(site->tags);
-    pager->warm_sites -= site->is_used && site->cold_count < WARM_LINES;
+    if (site->is_used && site->cold_count < WARM_LINES) /* others are not known to the pager yet */
+        pager->warm_sites--;
     memset(site, 0, sizeof *site);
 }
 

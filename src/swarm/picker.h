@@ -20,7 +20,7 @@
  *          on. Prefetch and fill are asked in small ranges so that demand finds a free line.
  *
  * Faults   Nothing for the stall limit: what is left is asked of others, the endpoint backs
- *          off (500 ms, doubled each time up to a minute; any whole answer ends it). An
+ *          off (500 ms, doubled each time up to a minute; a whole answer takes one back). An
  *          ask that stays silent, or from which nothing is wanted any more and that would
  *          take long, is dropped. A bad piece from one endpoint bans it. From several,
  *          the piece is asked anew of one endpoint at a time; the parts that differ from the

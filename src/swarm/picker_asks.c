@@ -244,9 +244,9 @@ static void note_gone(dp_picker *p, endpoint *e, const dp_picker_ask *ask)
 
 void dp_picker_back_off(endpoint *e, uint64_t retry_ns, uint64_t now_ns)
 {
-    uint64_t ns = DP_PICKER_BACKOFF_NS << DP_MIN(e->fails_in_row, 10);
+    uint64_t ns = DP_PICKER_BACKOFF_NS << DP_MIN(e->fail_level, 10);
 
-    e->fails_in_row++;
+    e->fail_level++;
     e->failed_ns = now_ns;
     e->backoff_ns = now_ns + DP_MIN(ns, DP_PICKER_BACKOFF_NS_MAX);
     e->retry_ns = retry_ns ? now_ns + DP_MIN(retry_ns, DP_PICKER_BACKOFF_NS_MAX) : 0;
@@ -271,7 +271,7 @@ void dp_picker_ended(dp_picker *p, dp_picker_ask *ask, dp_picker_end end, uint64
         e->busy_ns = 0;
     }
     if (is_whole) {
-        e->fails_in_row = 0;
+        e->fail_level -= e->fail_level > 0;
         e->backoff_ns = e->retry_ns = 0;
         e->run_max *= 2;
         e->last_ns = now_ns;

@@ -25,7 +25,7 @@ typedef struct endpoint {
     uint64_t busy_ns;    /* since when bytes have been coming; 0: they are not */
     uint64_t busy_bytes; /* since then */
     uint32_t run_max;    /* pieces: after a 404 the missing one is searched for; 0: any */
-    uint32_t fails_in_row;
+    uint32_t fail_level; /* doublings of its next rest: failures up, whole answers down */
     uint64_t failed_ns, backoff_ns; /* backs off until then ... */
     uint64_t retry_ns;              /* ... and the server said not before */
     uint64_t banned_ns;
