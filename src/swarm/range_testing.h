@@ -131,6 +131,18 @@ static inline void await_idle(world *w)
     }
 }
 
+/* Until the server has handed out so many bytes. */
+static inline void await_bytes(world *w, uint64_t bytes)
+{
+    uint64_t end_ns = dp_clock_now_ns(&dp_clock_real) + (uint64_t)TEST_WAIT_MS * 1000000;
+
+    while (range_stats(w).bytes < bytes) {
+        CHECK(dp_clock_now_ns(&dp_clock_real) < end_ns, "%llu bytes do not come",
+              (unsigned long long)bytes);
+        usleep(1000);
+    }
+}
+
 /* A GET of the first file with a line of headers more, or "". */
 static inline const char *get_request(world *w, const char *header_line)
 {

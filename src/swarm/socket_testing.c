@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "testing/check.h"
@@ -12,10 +13,13 @@
 int test_connect(uint16_t port)
 {
     struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
+    struct timeval most = { TEST_WAIT_MS / 1000, 0 };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0, "port %u", port);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
     return fd;
 }
 

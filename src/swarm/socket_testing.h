@@ -6,7 +6,7 @@
 
 #define TEST_WAIT_MS 10000 /* a test that waits longer has failed */
 
-int test_connect(uint16_t port);
+int test_connect(uint16_t port); /* receiving and sending wait TEST_WAIT_MS at most */
 void test_send(int fd, const char *bytes, size_t size); /* errors show up when reading */
 /* Bytes until the end of the connection or of the response (by Content-Length, 0 without), at
  * most max; fails the test at the deadline. Header and body. */
