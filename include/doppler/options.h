@@ -26,7 +26,7 @@ typedef enum dp_option_type {
 
 typedef struct dp_option {
     const char *name;  /* "ram": --ram BYTES */
-    const char *group; /* "memory", "compute", "sampling" */
+    const char *group; /* "memory", "disk", "compute", "swarm", "sampling" */
     dp_option_type type;
     const char *unit;          /* "BYTES", "N", "" */
     double min, max;           /* of numbers */

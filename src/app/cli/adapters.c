@@ -41,16 +41,20 @@ dp_status dp_adapters_read(dp_adapters *out, const dp_args *args, dp_error *err)
     return DP_OK;
 }
 
-dp_status dp_adapters_open(dp_adapters *a, dp_engine *engine, dp_session *session, dp_error *err)
+dp_status dp_adapters_open(dp_adapters *a, dp_mounts *mounts, dp_engine *engine,
+                           dp_session *session, dp_error *err)
 {
     for (size_t i = 0; i < a->count; i++) {
-        char *path = dp_strndup(a->paths[i].bytes, a->paths[i].size);
+        char *name = dp_strndup(a->paths[i].bytes, a->paths[i].size);
+        const char *path;
         dp_status st;
 
-        if (!path)
+        if (!name)
             return dp_fail(err, DP_E_NOMEM, "adapter: no memory for its name");
-        st = dp_adapter_open(&a->uses[i].adapter, engine, path, err);
-        dp_free(path);
+        st = dp_mounts_fetch(mounts, name, &path, err);
+        if (!st)
+            st = dp_adapter_open(&a->uses[i].adapter, engine, path, err);
+        dp_free(name);
         if (st)
             return st;
         a->open_count++;

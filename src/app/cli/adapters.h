@@ -2,7 +2,7 @@
 #ifndef DP_APP_CLI_ADAPTERS_H
 #define DP_APP_CLI_ADAPTERS_H
 
-#include "app/common/args.h"
+#include "app/cli/mounts.h"
 #include "base/str.h"
 #include "doppler/adapter.h"
 
@@ -15,8 +15,10 @@ typedef struct dp_adapters {
 /* All values of --lora, in order; reads no file. "a=0.5" is file a at half its scale;
  * a name that ends like that is written "a=0.5=1". DP_E_INVALID: too many, or no name. */
 dp_status dp_adapters_read(dp_adapters *out, const dp_args *args, dp_error *err);
-/* Opens them on the session's engine and sets them. The errors of dp_adapter_open. */
-dp_status dp_adapters_open(dp_adapters *a, dp_engine *engine, dp_session *session, dp_error *err);
+/* Opens them on the session's engine and sets them, those from elsewhere fetched first. The
+ * errors of dp_mounts_fetch and dp_adapter_open. */
+dp_status dp_adapters_open(dp_adapters *a, dp_mounts *mounts, dp_engine *engine,
+                           dp_session *session, dp_error *err);
 /* After the session was closed, before the engine is. Zeroed is fine. */
 void dp_adapters_close(dp_adapters *a);
 

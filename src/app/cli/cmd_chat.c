@@ -23,6 +23,7 @@
 typedef struct chat {
     const dp_args *args;
     dp_options *options;
+    dp_mounts mounts;
     dp_engine *engine;
     const dp_vocab *vocab;
     dp_chat_setup setup;
@@ -347,7 +348,7 @@ static dp_status open_all(chat *c, dp_error *err)
     st = dp_answer_init(&c->answer, c->args, c->output, err);
     if (st)
         return st;
-    st = dp_load_engine(&c->engine, c->args, c->options, err);
+    st = dp_load_engine(&c->engine, &c->mounts, c->args, c->options, err);
     if (st)
         return st;
     dp_interrupt_watch(NULL);
@@ -360,7 +361,7 @@ static dp_status open_all(chat *c, dp_error *err)
     st = dp_session_open(&c->session, c->engine, c->options, err);
     if (st)
         return st;
-    st = dp_adapters_open(&c->adapters, c->engine, c->session, err);
+    st = dp_adapters_open(&c->adapters, &c->mounts, c->engine, c->session, err);
     if (st)
         return st;
     return dp_editor_open(&c->editor, !dp_args_flag(c->args, "no-history"), err);
@@ -368,7 +369,7 @@ static dp_status open_all(chat *c, dp_error *err)
 
 static int chat_main(const dp_args *args)
 {
-    chat c = { .args = args };
+    chat c = { .args = args, .mounts = { .args = args } };
     dp_error err = { 0 };
     dp_stats stats;
     dp_status st;
@@ -390,6 +391,7 @@ done:
     dp_adapters_close(&c.adapters);
     dp_chat_setup_deinit(&c.setup);
     dp_load_close(c.engine);
+    dp_mounts_close(&c.mounts);
     dp_options_close(c.options);
     dp_conversation_deinit(&c.conversation);
     dp_answer_deinit(&c.answer);
@@ -423,5 +425,6 @@ const dp_args_command dp_command_chat = {
     .option_count = DP_ARRAY_LEN(options),
     .takes_shared = true,
     .takes_sampling = true,
+    .takes_swarm = true,
     .run = chat_main,
 };

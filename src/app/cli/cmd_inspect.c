@@ -33,6 +33,7 @@ static dp_status write_report(const dp_args *args, const dp_inspect *inspect,
 static int inspect_main(const dp_args *args)
 {
     dp_options *options = NULL;
+    dp_mounts mounts = { .args = args };
     dp_inspect *inspect = NULL;
     dp_error err = { 0 };
     dp_model_info model;
@@ -43,15 +44,14 @@ static int inspect_main(const dp_args *args)
 
     dp_buf_init(&out, REPORT_BYTES_MAX);
     st = dp_load_options(&options, args, &err);
-    if (!st)
-        st = dp_load_check_path(args->operands[0], &err);
     if (st)
         goto done;
-    st = dp_inspect_open(&inspect, args->operands[0], &err);
+    st = dp_load_inspect(&inspect, &mounts, args->operands[0], &err);
     if (st)
         goto done;
     dp_inspect_model(inspect, &model);
-    dp_drives_file_advise(options, args->operands[0]);
+    if (!mounts.model)
+        dp_drives_file_advise(options, args->operands[0]);
     st = dp_load_heat(options, args, &err);
     if (!st && model.is_supported)
         st = dp_inspect_plan(inspect, options, &plan, &err);
@@ -61,6 +61,7 @@ static int inspect_main(const dp_args *args)
 done:
     code = dp_output_report(out.bytes, out.size, st, &err);
     dp_inspect_close(inspect);
+    dp_mounts_close(&mounts);
     dp_options_close(options);
     dp_buf_deinit(&out);
     return code;
@@ -84,5 +85,6 @@ const dp_args_command dp_command_inspect = {
     .options = options,
     .option_count = DP_ARRAY_LEN(options),
     .takes_shared = true,
+    .takes_swarm = true,
     .run = inspect_main,
 };

@@ -49,8 +49,9 @@ static dp_status check_ids(const dp_engine *engine, const int32_t *ids, size_t c
     return DP_OK;
 }
 
-static dp_status write_logits(dp_engine *engine, const dp_options *options, dp_adapters *adapters,
-                              const int32_t *ids, size_t count, dp_output *output, dp_error *err)
+static dp_status write_logits(dp_engine *engine, dp_mounts *mounts, const dp_options *options,
+                              dp_adapters *adapters, const int32_t *ids, size_t count,
+                              dp_output *output, dp_error *err)
 {
     rows r = { .output = output, .vocab_size = dp_engine_vocab_size(engine), .count = count };
     dp_session *session = NULL;
@@ -61,7 +62,7 @@ static dp_status write_logits(dp_engine *engine, const dp_options *options, dp_a
         return st;
     dp_progress_bar_init(&r.bar, "logits", "tok");
     dp_session_set_logits_sink(session, on_logits, &r);
-    st = dp_adapters_open(adapters, engine, session, err);
+    st = dp_adapters_open(adapters, mounts, engine, session, err);
     if (!st)
         st = dp_session_append(session, ids, count, err);
     if (!st)
@@ -77,6 +78,7 @@ static int logits_main(const dp_args *args)
     const char *path = dp_args_text(args, "tokens");
     const char *out_path = dp_args_text(args, "out");
     dp_options *options = NULL;
+    dp_mounts mounts = { .args = args };
     dp_engine *engine = NULL;
     dp_adapters adapters;
     dp_output *output = NULL;
@@ -103,7 +105,7 @@ static int logits_main(const dp_args *args)
     st = dp_input_parse_ids(&ids, &count, text, size, path, &err);
     if (st)
         goto done;
-    st = dp_load_engine(&engine, args, options, &err);
+    st = dp_load_engine(&engine, &mounts, args, options, &err);
     if (st)
         goto done;
     st = check_ids(engine, ids, count, path, &err);
@@ -112,7 +114,7 @@ static int logits_main(const dp_args *args)
     st = dp_output_open(&output, out_path, &err);
     if (st)
         goto done;
-    st = write_logits(engine, options, &adapters, ids, count, output, &err);
+    st = write_logits(engine, &mounts, options, &adapters, ids, count, output, &err);
     if (st)
         dp_output_discard(output);
     dp_engine_stats(engine, &stats);
@@ -120,6 +122,7 @@ static int logits_main(const dp_args *args)
         dp_summary_print(&stats);
 done:
     dp_load_close(engine);
+    dp_mounts_close(&mounts);
     dp_options_close(options);
     dp_free(text);
     dp_free(ids);
@@ -147,5 +150,6 @@ const dp_args_command dp_command_logits = {
     .options = options,
     .option_count = DP_ARRAY_LEN(options),
     .takes_shared = true,
+    .takes_swarm = true,
     .run = logits_main,
 };

@@ -16,12 +16,14 @@
 #include "app/cli/output.h"
 #include "app/cli/progress.h"
 #include "app/cli/summary.h"
+#include "app/cli/swarm_report.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/status.h"
 #include "base/str.h"
 
 typedef struct score {
+    dp_mounts mounts;
     dp_engine *engine;
     dp_session *session;
     dp_adapters adapters;
@@ -116,7 +118,7 @@ static dp_status prepare(score *s, const dp_args *args, const char *text, size_t
     const dp_vocab *vocab;
     dp_status st;
 
-    st = dp_load_engine(&s->engine, args, options, err);
+    st = dp_load_engine(&s->engine, &s->mounts, args, options, err);
     if (st)
         return st;
     s->vocab_size = dp_engine_vocab_size(s->engine);
@@ -131,7 +133,7 @@ static dp_status prepare(score *s, const dp_args *args, const char *text, size_t
     if (st)
         return st;
     st = dp_session_open(&s->session, s->engine, options, err);
-    return st ? st : dp_adapters_open(&s->adapters, s->engine, s->session, err);
+    return st ? st : dp_adapters_open(&s->adapters, &s->mounts, s->engine, s->session, err);
 }
 
 static dp_status print_json(const score *s, const dp_args *args, const dp_stats *stats,
@@ -149,6 +151,7 @@ static dp_status print_json(const score *s, const dp_args *args, const dp_stats 
     is_ok = is_ok && !json_object_set_new(object, "tokens", json_integer((json_int_t)s->scored)) &&
             !json_object_set_new(object, "chunks", json_integer((json_int_t)s->chunk_count)) &&
             !json_object_set_new(object, "model", dp_json_text(model, dp_str_from(model).size)) &&
+            (!s->mounts.swarm || dp_json_put(object, "swarm", dp_swarm_report_json(&s->mounts))) &&
             !dp_json_write(&line, object, 0);
     if (is_ok)
         dp_output_write(output, line.bytes, line.size);
@@ -186,7 +189,7 @@ static dp_status report(const score *s, const dp_args *args, dp_output *output, 
 
 static int perplexity_main(const dp_args *args)
 {
-    score s = { .chunks_max = (size_t)dp_args_count(args, "chunks") };
+    score s = { .mounts = { .args = args }, .chunks_max = (size_t)dp_args_count(args, "chunks") };
     dp_options *options = NULL;
     dp_output *output = NULL;
     char *text = NULL;
@@ -222,6 +225,7 @@ done:
     dp_adapters_close(&s.adapters);
     dp_tokens_free(s.text);
     dp_load_close(s.engine);
+    dp_mounts_close(&s.mounts);
     dp_options_close(options);
     dp_free(text);
     return dp_output_end(output, st, &err);
@@ -249,5 +253,6 @@ const dp_args_command dp_command_perplexity = {
     .options = options,
     .option_count = DP_ARRAY_LEN(options),
     .takes_shared = true,
+    .takes_swarm = true,
     .run = perplexity_main,
 };

@@ -7,6 +7,7 @@
 #include "app/cli/json_text.h"
 #include "app/cli/load.h"
 #include "app/cli/output.h"
+#include "app/cli/userdir.h"
 #include "base/status.h"
 #include "base/str.h"
 
@@ -14,11 +15,13 @@
 #define SIZE(bytes)      dp_format_size((char[16]){ 0 }, bytes) /* lives as long as its block */
 
 typedef struct plan {
+    dp_mounts mounts;
     dp_inspect *inspect;
     dp_plan_info info;
     dp_prediction speed;
     dp_drive_probe probe;
     bool has_probe;
+    char drive_path[DP_USERDIR_PATH_MAX];
 } plan;
 
 static dp_status write_hits(const plan *p, dp_buf *out)
@@ -51,7 +54,11 @@ static dp_status write_speed(const plan *p, dp_buf *out)
         st = dp_buf_format(out, "drive         %.2f GB/s: %.2f ms a token\n",
                            p->probe.sustained_bytes_s / 1e9, s->drive_s * 1e3);
     else if (!st && s->drive_bytes)
-        st = dp_buf_text(out, "drive         never probed: doppler doctor MODEL does\n");
+        st = dp_buf_format(out, "drive         never probed: doppler doctor %s does\n",
+                           p->mounts.model ? p->drive_path : "MODEL");
+    if (!st && p->mounts.model)
+        st = dp_buf_text(out, "peers         what the cache does not have yet comes as fast as "
+                              "peers give it\n");
     if (!st && s->tok_s > 0)
         st = dp_buf_format(out, "expected      %.3g tok/s, bound by %s\n", s->tok_s,
                            strcmp(s->bottleneck, "drive") == 0    ? "the drive"
@@ -103,30 +110,34 @@ static dp_status write_report(const dp_args *args, const plan *p, dp_buf *out, d
     return st ? dp_fail(err, st, "plan: no memory for the report") : DP_OK;
 }
 
-/* The drive's saved probe and the model's kept heat, where a run would find them. */
-static dp_status find_knowledge(plan *p, const dp_args *args, dp_options *options, dp_error *err)
+/* The saved probe of what the model lies on, or will: a model from elsewhere in the cache. */
+static dp_status find_probe(plan *p, const dp_args *args, dp_options *options, dp_error *err)
 {
     char probes[DP_PATH_MAX];
     dp_drive_info drive;
     dp_status st;
 
-    st = dp_doctor_drive(&drive, args->operands[0], err);
+    if (p->mounts.model)
+        dp_userdir_models(p->drive_path, dp_args_text(args, "cache-dir"));
+    else
+        snprintf(p->drive_path, sizeof p->drive_path, "%s", args->operands[0]);
+    st = dp_doctor_drive(&drive, p->drive_path, err);
     if (st)
-        return st;
+        return p->mounts.model ? DP_OK : st; /* the cache may not be there yet */
     dp_drives_file_find(probes);
     p->has_probe = probes[0] && dp_doctor_saved(&p->probe, probes, &drive);
-    dp_drives_file_advise(options, args->operands[0]);
-    return dp_load_heat(options, args, err);
+    dp_drives_file_advise(options, p->drive_path);
+    return DP_OK;
 }
 
 static dp_status make_plan(plan *p, const dp_args *args, dp_options *options, dp_error *err)
 {
-    dp_status st = dp_load_check_path(args->operands[0], err);
+    dp_status st = dp_load_inspect(&p->inspect, &p->mounts, args->operands[0], err);
 
     if (!st)
-        st = dp_inspect_open(&p->inspect, args->operands[0], err);
+        st = find_probe(p, args, options, err);
     if (!st)
-        st = find_knowledge(p, args, options, err);
+        st = dp_load_heat(options, args, err);
     if (!st)
         st = dp_inspect_plan(p->inspect, options, &p->info, err);
     if (!st && p->info.fits)
@@ -139,7 +150,7 @@ static int plan_main(const dp_args *args)
 {
     dp_options *options = NULL;
     dp_error err = { 0 };
-    plan p = { 0 };
+    plan p = { .mounts = { .args = args } };
     dp_status st;
     int code;
     dp_buf out;
@@ -152,6 +163,7 @@ static int plan_main(const dp_args *args)
         st = write_report(args, &p, &out, &err);
     code = dp_output_report(out.bytes, out.size, st, &err);
     dp_inspect_close(p.inspect);
+    dp_mounts_close(&p.mounts);
     dp_options_close(options);
     dp_buf_deinit(&out);
     return code;
@@ -175,5 +187,6 @@ const dp_args_command dp_command_plan = {
     .options = options,
     .option_count = DP_ARRAY_LEN(options),
     .takes_shared = true,
+    .takes_swarm = true,
     .run = plan_main,
 };

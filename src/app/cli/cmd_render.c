@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include "app/cli/chat_setup.h"
 #include "app/cli/command.h"
+#include "app/cli/load.h"
 #include "app/cli/output.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -47,6 +48,7 @@ static int render_main(const dp_args *args)
     dp_chat_setup setup = { 0 };
     char *messages_json = NULL, *tools_json = NULL;
     dp_chat_input input = { .is_closed = dp_args_flag(args, "closed") };
+    dp_mounts mounts = { .args = args };
     dp_vocab *vocab = NULL;
     dp_output *output = NULL;
     dp_error err = { 0 };
@@ -61,7 +63,7 @@ static int render_main(const dp_args *args)
     if (!st && tools)
         st = dp_file_read_all(&tools_json, &size, tools, JSON_BYTES_MAX, &err);
     if (!st)
-        st = dp_vocab_open(&vocab, args->operands[0], &err);
+        st = dp_load_vocab_file(&vocab, &mounts, args->operands[0], &err);
     if (!st)
         st = dp_chat_setup_init(&setup, vocab, args, &err);
     if (st)
@@ -76,6 +78,7 @@ static int render_main(const dp_args *args)
 done:
     dp_chat_setup_deinit(&setup);
     dp_vocab_close(vocab);
+    dp_mounts_close(&mounts);
     dp_free(messages_json);
     dp_free(tools_json);
     return dp_output_end(output, st, &err);
@@ -103,5 +106,6 @@ const dp_args_command dp_command_render = {
                "with nothing but a vocabulary.",
     .options = options,
     .option_count = DP_ARRAY_LEN(options),
+    .takes_swarm = true,
     .run = render_main,
 };

@@ -16,6 +16,7 @@
 #include "app/cli/output.h"
 #include "app/cli/stops.h"
 #include "app/cli/summary.h"
+#include "app/cli/swarm_report.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -26,6 +27,7 @@
 typedef struct run {
     const dp_args *args;
     dp_options *options;
+    dp_mounts mounts;
     dp_engine *engine;
     dp_session *session;
     dp_adapters adapters;
@@ -191,6 +193,7 @@ static dp_status print_json(run *r, const dp_stats *stats, dp_error *err)
         !json_object_set_new(object, "model", dp_json_text(model, dp_str_from(model).size)) &&
         dp_summary_add(object, stats) &&
         (!explain || !json_object_set(object, "explain", explain)) &&
+        (!r->mounts.swarm || dp_json_put(object, "swarm", dp_swarm_report_json(&r->mounts))) &&
         !json_object_set_new(object, "prompt_tokens", json_integer(r->prompt_count)) &&
         !json_object_set_new(object, "new_tokens", json_integer(count - r->prompt_count)) &&
         !json_object_set_new(object, "seed", json_integer(strtoll(r->seed, NULL, 10))))
@@ -211,7 +214,8 @@ static void print_explain(run *r)
     dp_buf text;
 
     dp_buf_init(&text, SIZE_MAX / 2);
-    if (dp_explain_text(&r->explain, &text) == DP_OK) {
+    if (dp_explain_text(&r->explain, &text) == DP_OK &&
+        (!r->mounts.swarm || dp_swarm_report_text(&r->mounts, &text) == DP_OK)) {
         if (r->is_explain)
             dp_output_write(r->output, text.bytes, text.size);
         else
@@ -293,16 +297,19 @@ static dp_status open_all(run *r, dp_error *err)
     st = dp_answer_init(&r->answer, r->args, r->is_json || r->is_explain ? NULL : r->output, err);
     if (st)
         return st;
-    st = dp_load_engine(&r->engine, r->args, r->options, err);
+    st = dp_load_engine(&r->engine, &r->mounts, r->args, r->options, err);
     if (st)
         return st;
     st = dp_session_open(&r->session, r->engine, r->options, err);
-    return st ? st : dp_adapters_open(&r->adapters, r->engine, r->session, err);
+    return st ? st : dp_adapters_open(&r->adapters, &r->mounts, r->engine, r->session, err);
 }
 
 static int run_to_end(const dp_args *args, bool is_explain)
 {
-    run r = { .args = args, .is_json = dp_args_flag(args, "json"), .is_explain = is_explain };
+    run r = { .args = args,
+              .mounts = { .args = args },
+              .is_json = dp_args_flag(args, "json"),
+              .is_explain = is_explain };
     dp_error err = { 0 };
     dp_status st;
 
@@ -320,6 +327,7 @@ done:
     dp_session_close(r.session);
     dp_adapters_close(&r.adapters);
     dp_load_close(r.engine);
+    dp_mounts_close(&r.mounts);
     dp_options_close(r.options);
     dp_buf_deinit(&r.text);
     dp_answer_deinit(&r.answer);
@@ -366,15 +374,18 @@ const dp_args_command dp_command_run = {
     .operand_min = 1,
     .operand_max = 2,
     .summary = "Continues a text, writing to standard output as it comes",
-    .details = "MODEL is a GGUF file; of a split model, any part. The text ends with a newline; "
-               "--json has it "
-               "exactly. A newline that ends a file or "
-               "standard input is not part of the prompt. Ctrl-C ends the text; a second one ends "
-               "the program. The numbers of the run go to standard error.",
+    .details =
+        "MODEL is a GGUF file; of a split model, any part; or a URL of one, a .torrent or a magnet "
+        "link, whose parts are fetched as they are needed. The text ends with a newline; "
+        "--json has it "
+        "exactly. A newline that ends a file or "
+        "standard input is not part of the prompt. Ctrl-C ends the text; a second one ends "
+        "the program. The numbers of the run go to standard error.",
     .options = options,
     .option_count = DP_ARRAY_LEN(options),
     .takes_shared = true,
     .takes_sampling = true,
+    .takes_swarm = true,
     .run = run_main,
 };
 
@@ -411,5 +422,6 @@ const dp_args_command dp_command_explain = {
     .option_count = DP_ARRAY_LEN(explain_options),
     .takes_shared = true,
     .takes_sampling = true,
+    .takes_swarm = true,
     .run = explain_main,
 };

@@ -74,6 +74,7 @@ done:
 
 static int tokenize_main(const dp_args *args)
 {
+    dp_mounts mounts = { .args = args };
     dp_vocab *vocab = NULL;
     char *text = NULL;
     dp_error err = { 0 };
@@ -86,10 +87,7 @@ static int tokenize_main(const dp_args *args)
     st = dp_input_read(&text, &size, args, &err);
     if (st)
         goto done;
-    st = dp_load_check_path(args->operands[0], &err);
-    if (st)
-        goto done;
-    st = dp_vocab_open(&vocab, args->operands[0], &err);
+    st = dp_load_vocab_file(&vocab, &mounts, args->operands[0], &err);
     if (st)
         goto done;
     st = dp_args_flag(args, "decode") ? decode(vocab, args, text, size, &out, &err)
@@ -97,6 +95,7 @@ static int tokenize_main(const dp_args *args)
 done:
     code = dp_output_report(out.bytes, out.size, st, &err);
     dp_vocab_close(vocab);
+    dp_mounts_close(&mounts);
     dp_buf_deinit(&out);
     dp_free(text);
     return code;
@@ -125,5 +124,6 @@ const dp_args_command dp_command_tokenize = {
                "vocabulary asks for it. MODEL may be a file with nothing but a vocabulary.",
     .options = options,
     .option_count = DP_ARRAY_LEN(options),
+    .takes_swarm = true,
     .run = tokenize_main,
 };

@@ -13,8 +13,8 @@
 extern const dp_args_command dp_command_run, dp_command_explain, dp_command_chat,
     dp_command_inspect, dp_command_render, dp_command_tokenize, dp_command_perplexity,
     dp_command_logits, dp_command_replay, dp_command_convert, dp_command_quantize,
-    dp_command_doctor, dp_command_plan, dp_command_cache, dp_command_tracker, dp_command_help,
-    dp_command_version;
+    dp_command_doctor, dp_command_plan, dp_command_share, dp_command_verify, dp_command_peers,
+    dp_command_cache, dp_command_tracker, dp_command_help, dp_command_version;
 
 /* Options that several commands have, each the same everywhere. */
 #define DP_COMMAND_PROMPT                                                                          \

@@ -51,28 +51,60 @@ dp_status dp_load_check_path(const char *path, dp_error *err)
                    path, path);
 }
 
-static bool on_progress(void *user, uint64_t done_bytes, uint64_t total_bytes)
+bool dp_load_progress(void *user, uint64_t done_bytes, uint64_t total_bytes)
 {
     dp_progress_bar_update(user, done_bytes, total_bytes);
     return !dp_interrupt_is_seen();
 }
 
-dp_status dp_load_engine(dp_engine **out, const dp_args *args, dp_options *options, dp_error *err)
+dp_status dp_load_engine(dp_engine **out, dp_mounts *mounts, const dp_args *args,
+                         dp_options *options, dp_error *err)
 {
     dp_progress_bar bar;
+    dp_place place;
     dp_status st;
 
-    st = dp_load_check_path(args->operands[0], err);
+    *out = NULL;
+    st = dp_mounts_find(mounts, args->operands[0], &place, err);
     if (st)
         return st;
-    dp_drives_file_advise(options, args->operands[0]);
+    if (place.path)
+        dp_drives_file_advise(options, place.path);
     dp_interrupt_watch(NULL);
     dp_progress_bar_init(&bar, "loading", NULL);
-    st = dp_engine_open(out, args->operands[0], options, on_progress, &bar, err);
+    if (place.path)
+        st = dp_engine_open(out, place.path, options, dp_load_progress, &bar, err);
+    else
+        st = dp_engine_open_source(out, place.source, options, dp_load_progress, &bar, err);
     dp_progress_bar_deinit(&bar);
+    dp_interrupt_watch_swarm(NULL); /* a step is canceled by the engine: the node goes on */
     if (!st)
         dp_interrupt_watch(*out);
     return st;
+}
+
+dp_status dp_load_vocab_file(dp_vocab **out, dp_mounts *mounts, const char *name, dp_error *err)
+{
+    dp_place place;
+    dp_status st = dp_mounts_find(mounts, name, &place, err);
+
+    *out = NULL;
+    if (st)
+        return st;
+    return place.path ? dp_vocab_open(out, place.path, err)
+                      : dp_vocab_open_source(out, place.source, err);
+}
+
+dp_status dp_load_inspect(dp_inspect **out, dp_mounts *mounts, const char *name, dp_error *err)
+{
+    dp_place place;
+    dp_status st = dp_mounts_find(mounts, name, &place, err);
+
+    *out = NULL;
+    if (st)
+        return st;
+    return place.path ? dp_inspect_open(out, place.path, err)
+                      : dp_inspect_open_source(out, place.source, err);
 }
 
 void dp_load_close(dp_engine *engine)

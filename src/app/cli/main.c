@@ -13,7 +13,8 @@ static const dp_args_command *const commands[] = {
     &dp_command_render,  &dp_command_tokenize, &dp_command_perplexity,
     &dp_command_logits,  &dp_command_explain,  &dp_command_replay,
     &dp_command_convert, &dp_command_quantize, &dp_command_doctor,
-    &dp_command_plan,    &dp_command_cache,    &dp_command_tracker,
+    &dp_command_plan,    &dp_command_share,    &dp_command_verify,
+    &dp_command_peers,   &dp_command_cache,    &dp_command_tracker,
     &dp_command_help,    &dp_command_version,  NULL,
 };
 

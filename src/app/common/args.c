@@ -91,9 +91,11 @@ char dp_args_letter_of(const dp_args_program *program, const char *name)
 
 bool dp_args_takes(const dp_args_command *command, const dp_option *shared)
 {
-    bool is_sampling = strcmp(shared->group, "sampling") == 0;
-
-    return is_sampling ? command->takes_sampling : command->takes_shared;
+    if (strcmp(shared->group, "sampling") == 0)
+        return command->takes_sampling;
+    if (strcmp(shared->group, "swarm") == 0)
+        return command->takes_swarm;
+    return command->takes_shared;
 }
 
 /* The row of that name: the command's own first, then the shared table. */

@@ -43,8 +43,9 @@ typedef struct dp_args_command {
     const char *details; /* paragraphs separated by an empty line, or NULL */
     const dp_option *options;
     size_t option_count;
-    bool takes_shared;                      /* the shared table but for its group "sampling" ... */
-    bool takes_sampling;                    /* ... and that group */
+    bool takes_shared;                      /* the shared table but for two groups ... */
+    bool takes_sampling;                    /* ... "sampling" ... */
+    bool takes_swarm;                       /* ... and "swarm", which may come alone */
     int (*run)(const struct dp_args *args); /* for the program: nothing here calls it */
 } dp_args_command;
 

@@ -132,9 +132,10 @@ dp_status dp_args_help_command(const dp_args_program *program, const dp_args_com
 {
     dp_status st;
 
-    st = dp_buf_format(out, "Usage: %s %s%s%s%s\n\n", program->name, command->name,
-                       command->option_count || command->takes_shared ? " [OPTIONS]" : "",
-                       command->operands[0] ? " " : "", command->operands);
+    st = dp_buf_format(
+        out, "Usage: %s %s%s%s%s\n\n", program->name, command->name,
+        command->option_count || command->takes_shared || command->takes_swarm ? " [OPTIONS]" : "",
+        command->operands[0] ? " " : "", command->operands);
     if (!st)
         st = dp_buf_format(out, "%s.\n", command->summary);
     if (!st && command->details) {

@@ -72,6 +72,18 @@ static dp_status write_option(const dp_args_program *program, const dp_option *o
     return st ? st : dp_buf_text(out, ".\n");
 }
 
+/* Which of the options below a command takes. */
+static const char *shared_text(const dp_args_command *command)
+{
+    if (!command->takes_shared)
+        return "the options of the swarm below.";
+    if (command->takes_sampling)
+        return command->takes_swarm ? "every option below."
+                                    : "the options below but those of the swarm.";
+    return command->takes_swarm ? "the options below but those of sampling."
+                                : "the options below but those of sampling and the swarm.";
+}
+
 static dp_status write_command(const dp_args_program *program, const dp_args_command *command,
                                dp_buf *out)
 {
@@ -79,7 +91,7 @@ static dp_status write_command(const dp_args_program *program, const dp_args_com
 
     if (!st)
         st = dp_buf_format(out, "\\fB%s %s\\fR", program->name, command->name);
-    if (!st && (command->option_count || command->takes_shared))
+    if (!st && (command->option_count || command->takes_shared || command->takes_swarm))
         st = dp_buf_text(out, " [\\fIOPTIONS\\fR]");
     if (!st && command->operands[0])
         st = write_around(out, " \\fI", command->operands, "\\fR");
@@ -89,11 +101,8 @@ static dp_status write_command(const dp_args_program *program, const dp_args_com
         st = write_around(out, ".PP\n", command->details, "\n");
     for (size_t i = 0; i < command->option_count && !st; i++)
         st = write_option(program, &command->options[i], out);
-    if (!st && command->takes_shared)
-        st =
-            dp_buf_text(out, command->takes_sampling
-                                 ? ".PP\nIt also takes every option below.\n"
-                                 : ".PP\nIt also takes the options below but those of sampling.\n");
+    if (!st && (command->takes_shared || command->takes_swarm))
+        st = write_around(out, ".PP\nIt also takes ", shared_text(command), "\n");
     return st;
 }
 

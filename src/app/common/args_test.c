@@ -6,6 +6,7 @@
 static const dp_option shared[] = {
     { "ram", "memory", DP_OPTION_SIZE, "BYTES", 0, 1e18, "auto", NULL, "memory to use" },
     { "threads", "compute", DP_OPTION_COUNT, "N", 0, 256, "0", NULL, "threads that compute" },
+    { "peer", "swarm", DP_OPTION_TEXT, "HOST", 0, 0, "", NULL, "a peer to ask" },
     { "temp", "sampling", DP_OPTION_REAL, "", 0, 10, "0.8", NULL, "temperature" },
 };
 
@@ -26,7 +27,7 @@ static const dp_args_letter letters[] = {
 static const dp_args_command run = { "run", "MODEL [-]",       1,    2,   "Runs a model", NULL,
                                      own,   DP_ARRAY_LEN(own), true, true };
 static const dp_args_command list = {
-    "list", "", 0, 0, "Lists models", "One.\n\n.two 'x' \\ -", own, 1, false, false
+    "list", "", 0, 0, "Lists models", "One.\n\n.two 'x' \\ -", own, 1, false, false, true
 };
 static const dp_args_command *const commands[] = { &run, &list, NULL };
 static const dp_args_exit exits[] = { { 0, "all is well" }, { 2, "usage" } };
@@ -111,6 +112,7 @@ static void test_refusals(void **state)
           "run: no option --promt; did you mean --prompt? (prog help run" },
         { { "m", "--thr=1" }, "did you mean --threads?" },
         { { "m", "--xyzzy" }, "run: no option --xyzzy (prog help run lists them)" },
+        { { "m", "--peer=x" }, "run: no option --peer" },
         { { "m", "-x" }, "run: no option -x (prog help run lists them)" },
         { { "m", "--prompt" }, "run: --prompt needs a value: --prompt TEXT" },
         { { "m", "-n", "0" }, "run: --max-tokens takes N (1 to 100; default 7), not \"0\"" },
@@ -260,6 +262,21 @@ static void test_help_of_limited_size(void **state)
     }
 }
 
+/* The group "swarm" alone: of models that are only looked at. */
+static void test_swarm_alone(void **state)
+{
+    char *peers[] = { "--peer=a", "--peer", "b" }, *ram[] = { "--ram=1GiB" };
+    dp_args args;
+    dp_error err;
+    size_t at = 0;
+
+    CHECK_OK(dp_args_parse(&args, &program, &list, peers, 3, &err), err);
+    CHECK(!strcmp(dp_args_next(&args, "peer", &at), "a") &&
+              !strcmp(dp_args_next(&args, "peer", &at), "b") && !dp_args_next(&args, "peer", &at),
+          "both");
+    CHECK(dp_args_parse(&args, &program, &list, ram, 1, &err) == DP_E_INVALID, "%s", err.text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_man),
+        cmocka_unit_test(test_swarm_alone),
         cmocka_unit_test(test_help_of_limited_size),
     };
 
