@@ -113,4 +113,5 @@ def main():
     return check.report("cli-lora")
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -96,7 +96,9 @@ int main(int argc, char **argv)
         .examples = "doppler run model.gguf --ram 8GiB -n 200 -p \"Once upon a time\"\n\n"
                     "doppler run model.gguf --json -f prompt.txt > answer.json\n\n"
                     "doppler chat model.gguf --ram 8GiB --system \"Answer in one sentence.\"\n\n"
-                    "doppler inspect model.gguf --ram 8GiB",
+                    "doppler inspect model.gguf --ram 8GiB\n\n"
+                    "doppler run https://example.org/model.gguf -p \"Once upon a time\"\n\n"
+                    "doppler share model.gguf --tracker http://host:6969/announce",
     };
     const char *name = argc > 1 ? argv[1] : NULL;
 
