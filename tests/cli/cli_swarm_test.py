@@ -63,9 +63,9 @@ server {{ listen 127.0.0.1:{port}; root {folder}; }} }}
 def plain_server(folder):
     """A server that knows nothing of ranges."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    handler.log_message = lambda *_: None
     http.server.SimpleHTTPRequestHandler.log_message = lambda *_: None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.handle_error = lambda *_: None  # a client that has seen enough
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -234,7 +234,11 @@ def test_split(cli, check):
         check(done.code == 0, f"{done}")
         check(cli.run("verify", folder, torrent).code == 0, "its folder")
         want = cli.run("run", part, *words)
-        got = cli.run("run", torrent, *words, *fresh(cli, "split"), "--ram", "20MiB")
+        done = cli.run("run", torrent, *words, *fresh(cli, "stranger"), "--swarm-wait", "1")
+        check(done.code == 1 and "nobody gave it" in done.err,
+              f"a .torrent makes us talk to what is beside us: {done}")
+        got = cli.run("run", torrent, *words, *fresh(cli, "split"), "--ram", "20MiB", "--peer",
+                      address.replace("http://", ""))
         check(want.code == 0 and got.code == 0 and got.out == want.out, f"{want} {got}")
 
 
