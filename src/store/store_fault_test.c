@@ -179,6 +179,47 @@ static void what_does_not_open_leaves_nothing(void **unused)
     }
 }
 
+/* Part of a piece arrived, then the drive was full: its room comes back, it is not there. */
+static void half_a_piece_leaves_nothing(void **unused)
+{
+    dp_store *store = open_store(DP_GIB);
+    dp_store_file *file = open_file(store, "0a", pieces, NULL);
+    uint64_t before;
+
+    CHECK(put_piece(file, 1, 0), "one");
+    before = du();
+    dp_fault_arm(DP_FAULT_WRITE, 0, 1);
+    dp_fault_set_kind(DP_FAULT_WRITE, ENOSPC, 8192);
+    CHECK(!put_piece(file, 1, 1), "not kept");
+    CHECK(dp_fault_disarm(DP_FAULT_WRITE) == 1, "failed");
+    CHECK(du() == before && stats_of(store).used_bytes == before, "%llu, %llu before",
+          (unsigned long long)du(), (unsigned long long)before);
+    CHECK(get_all(file, 1) == 1, "the other one");
+    dp_store_file_close(file);
+    dp_store_close(store);
+    check_no_leak();
+}
+
+/* A piece that cannot be read is told once, and counts as absent from then on. */
+static void what_cannot_be_read_is_absent(void **unused)
+{
+    dp_store *store = open_store(DP_GIB);
+    dp_store_file *file = open_file(store, "0a", pieces, NULL);
+    uint8_t bytes[PIECE];
+    dp_error err;
+
+    CHECK(put_piece(file, 1, 0) && put_piece(file, 1, 1), "two");
+    dp_fault_arm(DP_FAULT_READ, 0, 1);
+    CHECK(dp_store_read(file, 0, bytes, &err) == DP_E_IO, "%s", err.text);
+    dp_fault_disarm(DP_FAULT_READ);
+    CHECK(!dp_store_has(file, 0) && !get_piece(file, 1, 0), "absent");
+    CHECK(get_piece(file, 1, 1) && put_piece(file, 1, 0) && get_piece(file, 1, 0), "and back");
+    CHECK(stats_of(store).pieces_bad == 0, "its bytes were not wrong");
+    dp_store_file_close(file);
+    dp_store_close(store);
+    check_no_leak();
+}
+
 /* A drive without the way to make holes: full is full, and that is said. */
 static void no_holes_means_no_exchange(void **unused)
 {
@@ -286,6 +327,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(failures_are_survived),
         T(what_does_not_open_leaves_nothing),
+        T(half_a_piece_leaves_nothing),
+        T(what_cannot_be_read_is_absent),
         T(no_holes_means_no_exchange),
         T(read_only_drives_are_read),
         T(a_full_drive_and_a_read_only_one),

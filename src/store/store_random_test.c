@@ -2,6 +2,7 @@
 #include "store/store_testing.h"
 
 #include "base/rng.h"
+#include "store/presence.h"
 
 #define COUNT  8
 #define MIRROR ((COUNT - 1) * (size_t)PIECE + 777)
@@ -180,6 +181,32 @@ static void known_hashes_beat_the_map(void **unused)
     check_no_leak();
 }
 
+/* A record with right checksums that claims another hash, over the bytes it claims. */
+static void forged_records_claim_in_vain(void **unused)
+{
+    dp_hash *hashes = make_hashes(1, pieces), *others = make_hashes(2, pieces);
+    dp_presence_head head;
+    dp_presence_record record = { others[3], DP_PRESENCE_HERE, DP_PIECE_EXPERT, 0 };
+    dp_store *store;
+    dp_store_file *file;
+    dp_error err;
+
+    fill_store(hashes);
+    CHECK_OK(dp_presence_head_decode(&head, map, &err), err);
+    dp_presence_record_encode(map + 4096 + 3 * 64, &head, 3, &record);
+    fill_piece(mirror + 3 * (size_t)PIECE, 2, pieces, 3);
+    save("", mirror, MIRROR);
+    save(".pieces", map, MAP);
+    store = open_store(DP_GIB);
+    file = open_file(store, "0a", pieces, hashes);
+    CHECK(!dp_store_has(file, 3) && get_all(file, 1) == COUNT - 1, "the others");
+    dp_store_file_close(file);
+    dp_store_close(store);
+    dp_free(hashes);
+    dp_free(others);
+    check_no_leak();
+}
+
 /* Cut off anywhere, longer, or empty. */
 static void other_lengths_are_survived(void **unused)
 {
@@ -237,6 +264,7 @@ int main(void)
         T(rot_is_found_where_hashes_were_learned),
         T(rot_is_found_where_hashes_are_known),
         T(known_hashes_beat_the_map),
+        T(forged_records_claim_in_vain),
         T(other_lengths_are_survived),
     };
 

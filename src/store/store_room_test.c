@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include "base/rng.h"
+#include "store/store_impl.h"
 
 #define COUNT 64
 
@@ -299,6 +300,79 @@ static void a_smaller_budget_is_kept_at_once(void **unused)
     check_no_leak();
 }
 
+/* A lease as a reader on another thread has it while it reads and hashes. */
+static void take_lease(dp_store_file *file, uint32_t piece)
+{
+    dp_mutex_lock(&file->store->lock);
+    file->pieces[piece].lease_count++;
+    dp_mutex_unlock(&file->store->lock);
+}
+
+static void end_lease(dp_store_file *file, uint32_t piece)
+{
+    dp_mutex_lock(&file->store->lock);
+    dp_store_release_locked(file, piece);
+    dp_mutex_unlock(&file->store->lock);
+}
+
+/* Leased before anybody looked for victims, and after: another one leaves. */
+static void leases_protect(void **unused)
+{
+    const uint64_t budget = 16 * (uint64_t)PIECE;
+    dp_clock clock;
+    dp_store *store;
+    dp_store_file *file;
+    uint32_t next = 0;
+
+    dp_clock_init_virtual(&clock);
+    store = open_store_with(budget, &clock, NULL, NULL);
+    file = open_file(store, "0a", pieces, NULL);
+    for (; stats_of(store).pieces_evicted == 0; next++) {
+        clock.virtual_ns += 1000000000;
+        dp_store_touch(file, next, 1);
+        CHECK(put_piece(file, 1, next), "piece %u", next);
+    }
+    CHECK(!dp_store_has(file, 0) && dp_store_has(file, 1), "the first left");
+    take_lease(file, 1); /* the list of victims begins with it */
+    CHECK(!dp_store_drop(file, 1), "it is being read");
+    for (uint32_t i = 0; i < 20; i++, next++) {
+        clock.virtual_ns += 1000000000;
+        dp_store_touch(file, next, 1);
+        CHECK(put_piece(file, 1, next), "piece %u", next);
+        CHECK(dp_store_has(file, 1), "after %u", next);
+    }
+    end_lease(file, 1);
+    dp_store_touch(file, next, 1);
+    CHECK(put_piece(file, 1, next) && !dp_store_has(file, 1), "now it is the first to leave");
+    dp_store_file_close(file);
+    dp_store_close(store);
+    check_no_leak();
+}
+
+/* Found bad by one reader while another one reads: absent at once, cleared by the last. */
+static void the_last_reader_clears_what_is_bad(void **unused)
+{
+    dp_store *store = open_store(DP_GIB);
+    dp_store_file *file = open_file(store, "0a", pieces, NULL);
+    uint8_t byte = (uint8_t)~content_at(1, 3 * (uint64_t)PIECE);
+    uint64_t before;
+
+    CHECK(put_piece(file, 1, 3), "here");
+    before = du();
+    CHECK(pwrite(file->mirror.fd, &byte, 1, 3 * (off_t)PIECE) == 1, "damage");
+    take_lease(file, 3);
+    CHECK(!get_piece(file, 1, 3) && !dp_store_has(file, 3), "bad");
+    CHECK(stats_of(store).pieces_bad == 1 && du() == before, "not touched while it is read");
+    CHECK(!put_piece(file, 1, 3), "nor written");
+    end_lease(file, 3);
+    CHECK(du() + PIECE == before && stats_of(store).used_bytes == du(), "cleared: %llu of %llu",
+          (unsigned long long)du(), (unsigned long long)before);
+    CHECK(put_piece(file, 1, 3) && get_piece(file, 1, 3), "and back");
+    dp_store_file_close(file);
+    dp_store_close(store);
+    check_no_leak();
+}
+
 static void what_is_read_stays(void **unused)
 {
     const uint64_t budget = 16 * (uint64_t)PIECE;
@@ -324,7 +398,9 @@ int main(void)
         M(closed_keys_leave_before_open_ones),
         M(two_processes_share_a_budget),
         M(a_smaller_budget_is_kept_at_once),
-        T(what_is_read_stays),
+        M(leases_protect),
+        M(the_last_reader_clears_what_is_bad),
+        M(what_is_read_stays),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
