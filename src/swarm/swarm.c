@@ -8,6 +8,9 @@
 #include "swarm/mount.h"
 
 #define USER_AGENT "doppler"
+/* Of one address: experts of small models are a request of a few pieces each, a millisecond
+ * apart where the network is near. */
+#define REQUESTS_S 4000
 
 /* On the thread that caused it, no lock held. */
 static void piece_gone(void *user, dp_store_file *file, uint32_t piece)
@@ -161,6 +164,7 @@ static dp_status open_server(dp_swarm *swarm, dp_error *err)
                                       .tls_certificate = c->tls_certificate,
                                       .tls_key = c->tls_key,
                                       .token = c->token,
+                                      .requests_s_per_address = REQUESTS_S,
                                       .upload_bytes_s = c->upload_bytes_s,
                                       .clock = swarm->clock };
 
