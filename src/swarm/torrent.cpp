@@ -246,9 +246,11 @@ dp_status start(const std::shared_ptr<torrent_state> &t, lt::add_torrent_params 
     {
         std::lock_guard<std::mutex> lock(owner->mutex);
         owner->torrents[t->id] = t;
+        t->is_adding = true;
     }
     lt::torrent_handle handle = owner->engine->add_torrent(std::move(params), ec);
     std::lock_guard<std::mutex> lock(owner->mutex);
+    t->is_adding = false;
     if (ec) {
         owner->torrents.erase(t->id);
         return dp_fail(err, ec == lt::errors::duplicate_torrent ? DP_E_BUSY : DP_E_IO, "%s: %s",

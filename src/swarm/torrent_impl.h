@@ -114,7 +114,8 @@ struct torrent_state {
     /* (m) */
     lt::torrent_handle handle;
     std::uint32_t epoch = 0;
-    bool is_ready = false, is_removed = false, is_adding = false;
+    bool is_ready = false, is_removed = false;
+    bool is_adding = false;             /* `handle` is not of this epoch yet */
     std::uint32_t callbacks = 0;        /* of content, under way */
     piece_bits store_has, engine_has;   /* who believes what */
     std::set<std::uint32_t> drifts;     /* pieces that the engine has and the store has not */

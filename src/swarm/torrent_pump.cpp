@@ -38,7 +38,7 @@ void feed_some(const std::shared_ptr<torrent_state> &t)
     {
         std::lock_guard<std::mutex> lock(t->owner->mutex);
 
-        if (!t->is_ready || t->is_removed)
+        if (!t->is_ready || t->is_adding || t->is_removed)
             return;
         for (auto i = t->feeding.begin(); i != t->feeding.end();)
             i = clock::now() - i->second > FEED_TIME ? t->feeding.erase(i) : std::next(i);
@@ -355,7 +355,7 @@ void activate_wants(const std::shared_ptr<torrent_state> &t)
         std::lock_guard<std::mutex> lock(t->owner->mutex);
         std::uint32_t max, background_max;
 
-        if (!t->is_ready || t->is_removed || !t->info)
+        if (!t->is_ready || t->is_adding || t->is_removed || !t->info)
             return;
         handle = t->handle;
         max = active_max(t.get());

@@ -262,6 +262,41 @@ static void nothing_is_given_unless_asked_for(void **state)
     model_deinit(&m);
 }
 
+static void an_upload_cap_holds(void **state)
+{
+    dp_torrents_config config = { .listen = "127.0.0.1:0", .shares = true };
+    dp_torrent_content content = { content_has, content_read, content_arrived, NULL };
+    model m;
+    node a = { 0 }, b;
+    uint64_t begin, ns, bytes;
+    dp_error err;
+
+    config.upload_bytes_s = 100000;
+    model_init(&m, 1, false);
+    a.model = &m;
+    dp_mutex_init(&a.lock);
+    memset(a.has, true, sizeof a.has);
+    content.user = &a;
+    CHECK_OK(dp_torrents_open(&a.session, &config, &err), err);
+    CHECK_OK(dp_torrent_add(&a.torrent, a.session, m.info, &content, &err), err);
+    node_init(&b, &m, 0, 0, 0);
+    connect_to(&b, &a);
+    CHECK(wait_for(peer_has, &b, 0), "connected");
+    begin = dp_clock_now_ns(&dp_clock_real);
+    for (uint32_t i = 0; i < 8; i++)
+        dp_torrent_want(b.torrent, i, 100);
+    for (uint32_t i = 0; i < 8; i++)
+        CHECK(wait_for(has_arrived, &b, i), "piece %u", i);
+    ns = dp_clock_now_ns(&dp_clock_real) - begin;
+    bytes = dp_torrents_uploaded(a.session);
+    /* libtorrent saves up at most a second's worth while nothing is asked for */
+    CHECK(bytes >= 8 * PIECE && bytes * 1000 < 100000 * (ns / 1000000 + 1100),
+          "%llu bytes, %llu ms", (unsigned long long)bytes, (unsigned long long)ns / 1000000);
+    node_deinit(&b);
+    node_deinit(&a);
+    model_deinit(&m);
+}
+
 static void hex(char *out, const uint8_t *bytes, int size)
 {
     for (int i = 0; i < size; i++)
@@ -383,6 +418,7 @@ int main(void)
         cmocka_unit_test(liars_spoil_nothing),
         cmocka_unit_test(who_is_banned_stays_out),
         cmocka_unit_test(nothing_is_given_unless_asked_for),
+        cmocka_unit_test(an_upload_cap_holds),
         cmocka_unit_test(metadata_comes_from_a_magnet_link),
         cmocka_unit_test(what_cannot_be_is_said),
     };
