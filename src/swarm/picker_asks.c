@@ -4,9 +4,10 @@
 #include "base/mem.h"
 #include "swarm/picker_inner.h"
 
-#define WARM_NS    ((uint64_t)110000000000) /* servers keep an idle connection about as long */
-#define SPAN_NS    ((uint64_t)100000000)    /* rates are measured over */
-#define SAMPLE_MIN ((uint64_t)64 << 10)     /* bytes that say something about a rate */
+#define WARM_NS      ((uint64_t)110000000000) /* servers keep an idle connection about as long */
+#define SPAN_NS      ((uint64_t)100000000)    /* rates are measured over */
+#define SAMPLE_MIN   ((uint64_t)64 << 10)     /* bytes that say something about a rate */
+#define SAMPLE_S_MIN 5e-3
 
 uint32_t dp_picker_at(const dp_picker *p, const dp_picker_ask *ask, uint32_t *offset)
 {
@@ -96,43 +97,50 @@ void dp_picker_note_latency(endpoint *e, uint64_t latency_ns)
         e->latency_ns += (latency_ns - e->latency_ns) / 8;
 }
 
+/* What came since the first answer began, over that time. Bytes that lay ready in the socket
+ * take no time at all, so a short span says little and is taken for longer than it was. */
+static void sample_rate(endpoint *e, uint64_t now_ns)
+{
+    double seconds = DP_MAX((double)(now_ns - e->busy_ns) * 1e-9, SAMPLE_S_MIN);
+    double weight = DP_MIN(seconds * 5, 0.7), bytes_s = (double)e->busy_bytes / seconds;
+
+    if (e->busy_bytes < SAMPLE_MIN && seconds < SPAN_NS * 1e-9)
+        return;
+    e->bytes_s = e->bytes_s > 0 ? e->bytes_s + weight * (bytes_s - e->bytes_s) : bytes_s;
+}
+
+/* From here on bytes are expected. */
+static void begin_spans(endpoint *e, dp_picker_ask *ask, uint64_t now_ns)
+{
+    if (e->busy_ns == 0) {
+        e->busy_ns = now_ns;
+        e->busy_bytes = 0;
+    }
+    if (ask->_span_ns == 0) {
+        ask->_span_ns = now_ns;
+        ask->_span_got = ask->_got;
+    }
+}
+
 void dp_picker_answered(dp_picker *p, dp_picker_ask *ask, uint64_t latency_ns, uint64_t now_ns)
 {
     p->now_ns = now_ns;
     ask->_answered_ns = now_ns;
     ask->_last_ns = now_ns;
+    begin_spans(&p->endpoints[ask->_slot], ask, now_ns);
     dp_picker_note_latency(&p->endpoints[ask->_slot], latency_ns);
-}
-
-/* A rate is what came between two arrivals over the time between them: the first bytes of a
- * span began to travel before it and are not counted. */
-static void sample_rate(endpoint *e, uint64_t now_ns)
-{
-    double seconds = DP_MAX((double)(now_ns - e->busy_ns) * 1e-9, 20e-6);
-    double weight = DP_MIN(DP_MAX(seconds * 5, 0.2), 0.7);
-
-    if (e->busy_bytes >= SAMPLE_MIN || seconds > 0.1)
-        e->bytes_s = e->bytes_s > 0 ? e->bytes_s + weight * (e->busy_bytes / seconds - e->bytes_s)
-                                    : e->busy_bytes / seconds;
 }
 
 static void note_arrival(endpoint *e, dp_picker_ask *ask, size_t size, uint64_t now_ns)
 {
-    if (e->busy_ns == 0) {
+    begin_spans(e, ask, now_ns);
+    e->busy_bytes += size;
+    if (now_ns - e->busy_ns > SPAN_NS) {
+        sample_rate(e, now_ns);
         e->busy_ns = now_ns;
         e->busy_bytes = 0;
-    } else {
-        e->busy_bytes += size;
-        if (now_ns - e->busy_ns > SPAN_NS) {
-            sample_rate(e, now_ns);
-            e->busy_ns = now_ns;
-            e->busy_bytes = 0;
-        }
     }
-    if (ask->_span_ns == 0) {
-        ask->_span_ns = now_ns;
-        ask->_span_got = ask->_got + size;
-    } else if (now_ns - ask->_span_ns > SPAN_NS) {
+    if (now_ns - ask->_span_ns > SPAN_NS) {
         ask->_bytes_s =
             (double)(ask->_got - ask->_span_got) / (double)(now_ns - ask->_span_ns) * 1e9;
         ask->_span_ns = now_ns;
@@ -276,6 +284,7 @@ void dp_picker_ended(dp_picker *p, dp_picker_ask *ask, dp_picker_end end, uint64
         e->run_max *= 2;
         e->last_ns = now_ns;
         e->line_count = DP_MAX(e->line_count, e->ask_count + 1);
+        e->grown_count = DP_MAX(e->grown_count, e->ask_count + 1);
     } else if (end == DP_PICKER_END_GONE) {
         note_gone(p, e, ask);
     } else if (end != DP_PICKER_END_DROPPED) {
@@ -283,6 +292,6 @@ void dp_picker_ended(dp_picker *p, dp_picker_ask *ask, dp_picker_end end, uint64
         dp_picker_back_off(e, end == DP_PICKER_END_BUSY ? retry_ns : 0, now_ns);
     }
     if (!is_whole)
-        e->line_count = e->ask_count; /* such an end closes connections */
+        e->line_count = e->grown_count = e->ask_count; /* such an end closes connections */
     dp_picker_free_removed(e);
 }

@@ -17,15 +17,16 @@ typedef struct endpoint {
     uint8_t *have;   /* NULL: everything */
 
     uint32_t ask_count;
-    uint64_t to_come;    /* bytes of its asks */
-    uint64_t latency_ns; /* 0: unknown */
-    double bytes_s;      /* 0: unknown */
-    uint32_t line_count; /* connections that were answered on, probably still open */
-    uint64_t last_ns;    /* of a whole answer */
-    uint64_t busy_ns;    /* since when bytes have been coming; 0: they are not */
-    uint64_t busy_bytes; /* since then */
-    uint32_t run_max;    /* pieces: after a 404 the missing one is searched for; 0: any */
-    uint32_t fail_level; /* doublings of its next rest: failures up, whole answers down */
+    uint64_t to_come;     /* bytes of its asks */
+    uint64_t latency_ns;  /* 0: unknown */
+    double bytes_s;       /* 0: unknown */
+    uint32_t line_count;  /* connections that were answered on, probably still open */
+    uint32_t grown_count; /* of them those that gave whole ranges: their windows have grown */
+    uint64_t last_ns;     /* of a whole answer */
+    uint64_t busy_ns;     /* since when bytes have been coming; 0: they are not */
+    uint64_t busy_bytes;  /* since then */
+    uint32_t run_max;     /* pieces: after a 404 the missing one is searched for; 0: any */
+    uint32_t fail_level;  /* doublings of its next rest: failures up, whole answers down */
     uint64_t failed_ns, backoff_ns; /* backs off until then ... */
     uint64_t retry_ns;              /* ... and the server said not before */
     uint64_t banned_ns;

@@ -11,10 +11,13 @@
 #define LEVEL_BYTES    1e15 /* more than waits ever */
 #define RATE_GUESS     12.5e6
 #define LATENCY_GUESS  0.02
-#define SPAN_MIN_NS    ((uint64_t)50000000)
+#define PRIOR_S        0.1 /* what was known before weighs as much as so long a span */
 #define RANGE_MIN      ((uint32_t)256 << 10) /* smaller ranges cost more than they spread */
+/* A new connection is made in one exchange, and its window doubles from 14 KB in every further one:
+ * seven until a megabyte is there. */
+#define COLD_LATENCIES 8
 #define WAIT_S         0.05 /* a busy endpoint that would be so much earlier is waited for */
-#define GAIN_S         0.05 /* a tail is taken over to be so much earlier */
+#define GAIN_S         0.06 /* a tail is taken over to be so much earlier */
 
 typedef struct candidate {
     endpoint *e;
@@ -60,23 +63,24 @@ static double latency_of(const dp_picker *p, const endpoint *e)
     return e->latency_ns ? (double)e->latency_ns * 1e-9 : p->guess_latency_s;
 }
 
+/* What the span so far shows, weighed against what was known before it: a moment of silence
+ * does not mean never. */
 double dp_picker_ask_rate(const dp_picker *p, const dp_picker_ask *ask)
 {
     const endpoint *e = &p->endpoints[ask->_slot];
-    uint64_t span_ns = p->now_ns - ask->_span_ns;
+    double before = ask->_bytes_s > 0 ? ask->_bytes_s : rate_of(p, e) / e->ask_count, span_s = 0;
 
-    if (ask->_span_ns && span_ns > SPAN_MIN_NS)
-        return DP_MAX((double)(ask->_got - ask->_span_got) / (double)span_ns * 1e9, 1);
-    if (ask->_bytes_s > 0)
-        return ask->_bytes_s;
-    return DP_MAX(rate_of(p, e) / e->ask_count, 1);
+    if (ask->_span_ns)
+        span_s = (double)(p->now_ns - ask->_span_ns) * 1e-9;
+    return DP_MAX(((double)(ask->_got - ask->_span_got) + before * PRIOR_S) / (span_s + PRIOR_S),
+                  1);
 }
 
 static double ready_of(const dp_picker *p, const endpoint *e)
 {
-    bool is_warm = e->ask_count < e->line_count;
+    bool is_grown = e->ask_count < e->grown_count;
 
-    return latency_of(p, e) * (is_warm ? 1 : 2) + (double)e->to_come / rate_of(p, e);
+    return latency_of(p, e) * (is_grown ? 1 : COLD_LATENCIES) + (double)e->to_come / rate_of(p, e);
 }
 
 /* is_urgent: nobody else has the piece, so its rests are short. */
