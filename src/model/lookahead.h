@@ -13,10 +13,10 @@
  *          the next none. Hints a few layers deep keep it at work, and even that out.
  *
  * Gate     Reading ahead costs where it is wrong and where the drive is never idle, so
- *          it must not be slower: a few steps without and a few with it in turns, the
- *          way with the faster median for a while, then again. A way that wastes more than 0.3
- *          bytes for each useful one has to be surer of what it asks for, and is off
- *          until the next trial.
+ *          it must not lose: a few steps without and a few with it in turns, then a long
+ *          while with it unless its median was clearly slower, then again. A way that
+ *          wastes more than 0.3 bytes for each useful one has to be surer of what it asks
+ *          for, and is off until the next trial.
  *
  * Threads  The step thread.
  */
