@@ -12,8 +12,10 @@
 #include "doppler/swarm.h"
 #include "swarm/local_files.h"
 #include "swarm/percent.h"
+#include "swarm/remembered.h"
 
-#define SPLIT_TAIL 20 /* "-00001-of-00003.gguf" */
+#define SPLIT_TAIL      20 /* "-00001-of-00003.gguf" */
+#define LOOKS_BYTES_MAX ((size_t)512 << 10)
 
 static bool is_url(const char *model)
 {
@@ -84,6 +86,12 @@ static dp_status use_metainfo(dp_identity *id, dp_error *err)
     return id->name ? DP_OK : dp_fail(err, DP_E_NOMEM, "no memory for a name");
 }
 
+/* Whether nobody could be asked: then what was learned before counts. */
+static bool is_offline(dp_status st)
+{
+    return st == DP_E_IO || st == DP_E_TIMEOUT;
+}
+
 static dp_status fetch_torrent(dp_metainfo **out, const char *url, const dp_identity_config *config,
                                dp_error *err)
 {
@@ -99,22 +107,77 @@ static dp_status fetch_torrent(dp_metainfo **out, const char *url, const dp_iden
     return st;
 }
 
+static dp_metainfo *recall_torrent(const char *model, const dp_identity_config *config)
+{
+    dp_metainfo *out = NULL;
+    size_t size;
+    char *bytes = dp_remembered_read(config->memory, model, &size);
+
+    if (bytes)
+        dp_metainfo_parse(&out, model, bytes, size, NULL);
+    dp_free(bytes);
+    return out;
+}
+
+/* Whether the .torrent is the one that the link names. */
+static bool is_of_magnet(const dp_metainfo *metainfo, const char *link)
+{
+    dp_magnet magnet;
+    uint8_t v1[20];
+
+    if (dp_magnet_parse(&magnet, link, NULL))
+        return false;
+    if (magnet.has_v2)
+        return dp_hash_equal(&magnet.v2, dp_metainfo_info_v2(metainfo));
+    return magnet.has_v1 && dp_metainfo_info_v1(metainfo, v1) && memcmp(v1, magnet.v1, 20) == 0;
+}
+
+static void remember_torrent(const dp_metainfo *metainfo, const char *model,
+                             const dp_identity_config *config)
+{
+    size_t size;
+    const void *bytes = dp_metainfo_bytes(metainfo, &size);
+
+    dp_remembered_write(config->memory, model, bytes, size);
+}
+
+static dp_status find_magnet(dp_identity *id, const char *model, const dp_identity_config *config,
+                             dp_error *err)
+{
+    dp_status st;
+
+    id->metainfo = recall_torrent(model, config);
+    if (id->metainfo && is_of_magnet(id->metainfo, model))
+        return DP_OK;
+    dp_metainfo_close(id->metainfo);
+    id->metainfo = NULL;
+    if (!config->torrents)
+        return dp_fail(err, DP_E_INVALID, "a magnet link needs a node that talks to peers");
+    st = dp_torrent_fetch_metainfo(&id->metainfo, config->torrents, model, config->peers,
+                                   config->peer_count, DP_IDENTITY_WAIT_MS, config->stop,
+                                   config->user, err);
+    if (!st)
+        remember_torrent(id->metainfo, model, config);
+    return st;
+}
+
 static dp_status find_torrent(dp_identity *id, const char *model, const dp_identity_config *config,
                               dp_error *err)
 {
     dp_status st;
 
-    if (is_magnet(model) && !config->torrents)
-        st = dp_fail(err, DP_E_INVALID, "a magnet link needs a node that talks to peers");
-    else if (is_magnet(model))
-        st = dp_torrent_fetch_metainfo(&id->metainfo, config->torrents, model, config->peers,
-                                       config->peer_count, DP_IDENTITY_WAIT_MS, config->stop,
-                                       config->user, err);
-    else if (is_url(model))
-        st = fetch_torrent(&id->metainfo, model, config, err);
-    else
-        st = dp_local_metainfo(&id->metainfo, model, err);
     id->is_local = !is_magnet(model) && !is_url(model);
+    if (is_magnet(model)) {
+        st = find_magnet(id, model, config, err);
+    } else if (is_url(model)) {
+        st = fetch_torrent(&id->metainfo, model, config, err);
+        if (!st)
+            remember_torrent(id->metainfo, model, config);
+        if (is_offline(st) && (id->metainfo = recall_torrent(model, config)))
+            st = DP_OK;
+    } else {
+        st = dp_local_metainfo(&id->metainfo, model, err);
+    }
     return st ? st : use_metainfo(id, err);
 }
 
@@ -185,26 +248,80 @@ static void hash_url(char key[DP_STORE_KEY_MAX + 1], const char *url)
     dp_hash_hex(key, &hash);
 }
 
-static dp_status look_at_part(dp_identity *id, const char *model, uint32_t part, uint32_t count,
-                              const dp_identity_config *config, dp_error *err)
+/* What the servers said, a line a part: "SIZE TAG". */
+static void remember_looks(const dp_identity *id, const char *model,
+                           const dp_identity_config *config)
 {
-    dp_url_look *look = &id->looks[part];
-    dp_status st;
+    dp_status st = DP_OK;
+    dp_buf buf;
 
-    id->urls[part] = part_url(model, part, count);
-    id->names[part] = id->urls[part] ? decoded_name(id->urls[part]) : NULL;
-    if (!id->names[part])
-        return dp_fail(err, DP_E_NOMEM, "no memory for a URL");
-    st = dp_url_look_at(look, id->urls[part], config->http, DP_IDENTITY_WAIT_MS, config->stop,
-                        config->user, err);
-    if (st)
-        return st;
-    if (id->names[part][0] == 0 || strcmp(id->names[part], ".") == 0 ||
-        strcmp(id->names[part], "..") == 0)
-        return dp_fail(err, DP_E_INVALID, "%s: the URL of a file ends in its name", model);
-    id->url_files[part].path = id->names[part];
-    id->url_files[part].pieces.file_size = look->size;
-    id->has_version = id->has_version && look->tag[0];
+    dp_buf_init(&buf, LOOKS_BYTES_MAX);
+    for (uint32_t i = 0; i < id->url_layout.file_count && !st; i++)
+        st = dp_buf_format(&buf, "%llu %s\n", (unsigned long long)id->looks[i].size,
+                           id->looks[i].tag);
+    if (!st)
+        dp_remembered_write(config->memory, model, buf.bytes, buf.size);
+    dp_buf_deinit(&buf);
+}
+
+/* False: nothing that fits is remembered. */
+static bool recall_looks(dp_identity *id, const char *model, const dp_identity_config *config)
+{
+    size_t size;
+    char *text = dp_remembered_read(config->memory, model, &size), *at = text;
+    bool is_good = text != NULL;
+
+    for (uint32_t i = 0; i < id->url_layout.file_count && is_good; i++) {
+        dp_url_look *look = &id->looks[i];
+        char *space = strchr(at, ' '), *end = space ? strchr(space, '\n') : NULL;
+
+        is_good = end && (size_t)(end - space) <= sizeof look->tag &&
+                  dp_parse_u64((dp_str){ at, (size_t)(space - at) }, &look->size);
+        if (!is_good)
+            break;
+        memset(look->tag, 0, sizeof look->tag);
+        memcpy(look->tag, space + 1, (size_t)(end - space - 1));
+        at = end + 1;
+    }
+    dp_free(text);
+    return is_good;
+}
+
+static dp_status look_at_parts(dp_identity *id, const char *model, const dp_identity_config *config,
+                               dp_error *err)
+{
+    dp_status st = DP_OK;
+
+    for (uint32_t i = 0; i < id->url_layout.file_count && !st; i++)
+        st = dp_url_look_at(&id->looks[i], id->urls[i], config->http, DP_IDENTITY_WAIT_MS,
+                            config->stop, config->user, err);
+    if (!st)
+        remember_looks(id, model, config);
+    id->is_remembered = is_offline(st) && recall_looks(id, model, config);
+    return id->is_remembered ? DP_OK : st;
+}
+
+static dp_status name_parts(dp_identity *id, const char *model, uint32_t count, dp_error *err)
+{
+    id->url_files = dp_alloc_zero(count, sizeof *id->url_files);
+    id->looks = dp_alloc_zero(count, sizeof *id->looks);
+    id->urls = dp_alloc_zero(count, sizeof *id->urls);
+    id->names = dp_alloc_zero(count, sizeof *id->names);
+    if (!id->url_files || !id->looks || !id->urls || !id->names)
+        return dp_fail(err, DP_E_NOMEM, "no memory for a table of %u files", count);
+    id->url_layout.file_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        const char *name;
+
+        id->urls[i] = part_url(model, i, count);
+        id->names[i] = id->urls[i] ? decoded_name(id->urls[i]) : NULL;
+        name = id->names[i];
+        if (!name)
+            return dp_fail(err, DP_E_NOMEM, "no memory for a URL");
+        if (!name[0] || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+            return dp_fail(err, DP_E_INVALID, "%s: the URL of a file ends in its name", model);
+        id->url_files[i].path = name;
+    }
     return DP_OK;
 }
 
@@ -215,24 +332,22 @@ static dp_status find_url(dp_identity *id, const char *model, const dp_identity_
     const char *name = dp_url_base_name(model, &size);
     uint32_t count = split_count(name, size);
     uint64_t total = 0;
-    dp_status st = DP_OK;
+    dp_status st = name_parts(id, model, count, err);
 
-    id->url_files = dp_alloc_zero(count, sizeof *id->url_files);
-    id->looks = dp_alloc_zero(count, sizeof *id->looks);
-    id->urls = dp_alloc_zero(count, sizeof *id->urls);
-    id->names = dp_alloc_zero(count, sizeof *id->names);
-    if (!id->url_files || !id->looks || !id->urls || !id->names)
-        return dp_fail(err, DP_E_NOMEM, "no memory for a table of %u files", count);
-    id->url_layout.file_count = count;
-    id->has_version = true;
-    for (uint32_t i = 0; i < count && !st; i++) {
-        st = look_at_part(id, model, i, count, config, err);
-        total += id->url_files[i].pieces.file_size;
-    }
     if (!st)
-        st = dp_layout_number(&id->url_layout, id->url_files, count,
-                              total < DP_GIB ? DP_IDENTITY_URL_PIECE_S : DP_IDENTITY_URL_PIECE,
-                              model, err);
+        st = look_at_parts(id, model, config, err);
+    if (st)
+        return st;
+    id->has_version = true;
+    for (uint32_t i = 0; i < count; i++) {
+        id->url_files[i].pieces.file_size = id->looks[i].size;
+        id->has_version = id->has_version && id->looks[i].tag[0];
+        if (!dp_u64_add(total, id->looks[i].size, &total))
+            return dp_fail(err, DP_E_CORRUPT, "%s: sizes that make no sense", model);
+    }
+    st = dp_layout_number(&id->url_layout, id->url_files, count,
+                          total < DP_GIB ? DP_IDENTITY_URL_PIECE_S : DP_IDENTITY_URL_PIECE, model,
+                          err);
     if (st)
         return st;
     id->layout = &id->url_layout;
@@ -325,5 +440,7 @@ const char *dp_identity_check(const dp_identity *id)
 {
     if (id->metainfo)
         return "sha-256 of every piece";
+    if (id->is_remembered)
+        return "size and ETag of the last time: the server does not answer";
     return id->has_version ? "size and ETag only" : "size only: the server tells no version";
 }

@@ -7,6 +7,10 @@
  *          a version (ETag, Last-Modified): what is kept on disk is used again only where both
  *          are the same, and never without a version.
  *
+ * Offline  What a magnet link or URL led to is remembered (remembered.h) and used where the
+ *          network gives no answer; one that says no is believed. A magnet link's .torrent is
+ *          what its hash says, so that it is used first.
+ *
  * Threads  One at a time; immutable once made.
  */
 #ifndef DP_SWARM_IDENTITY_H
@@ -37,6 +41,7 @@ typedef struct dp_identity {
     char **urls;               /* [file_count] as asked for */
     char **names;              /* [file_count] */
     bool has_version;
+    bool is_remembered; /* no server was asked */
 
     /* Which of the files are the model. */
     uint32_t *files;       /* [part_count] */
@@ -49,6 +54,7 @@ typedef struct dp_identity_config {
     const char *const *peers;
     size_t peer_count;
     const dp_pager_config *http; /* layout is not used */
+    const char *memory;          /* the folder of remembered.h; NULL: nothing is remembered */
     bool (*stop)(void *user);
     void *user;
 } dp_identity_config;

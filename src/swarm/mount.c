@@ -204,6 +204,8 @@ static dp_status find_identity(dp_mount *m, const char *model, dp_error *err)
     dp_identity_config config = { .peers = (const char *const *)swarm->peers,
                                   .peer_count = swarm->config.peer_count,
                                   .http = &swarm->http,
+                                  .memory =
+                                      swarm->config.disk_bytes ? swarm->config.cache_folder : NULL,
                                   .stop = is_canceled,
                                   .user = &stop };
     dp_status st = DP_OK;
@@ -318,7 +320,7 @@ void dp_mount_tick(dp_mount *m, uint64_t now_ns, bool is_canceled)
     if (is_canceled)
         dp_source_swarm_cancel_all(m->source);
     dp_source_swarm_tick(m->source, is_changed);
-    dp_mount_fill(m, now_ns);
+    dp_mount_fill(m, now_ns, is_changed);
 }
 
 /* What a mount is asked. */

@@ -65,8 +65,10 @@ struct dp_mount {
     uint64_t bans_ns; /* when bans were looked at */
 
     mount_fill fills[DP_MOUNT_FILL_MAX];
-    uint32_t fill_next;    /* pieces looked at: all for what every token needs, then all for the
+    uint32_t fill_next; /* pieces looked at: all for what every token needs, then all for the
                               rest */
+    bool has_more;      /* since fill_ns, when the round began, others came or got more */
+    uint64_t fill_ns;
     uint64_t fill_reads;   /* of the source's reads our own */
     uint64_t others_reads; /* the others', at the last look */
     uint64_t quiet_ns;     /* since when there were no others */
@@ -93,6 +95,6 @@ bool dp_mount_update_peers(dp_mount *m);
 void dp_mount_ban_liars(dp_mount *m);
 
 /* mount_fill.c: what every token needs, then the rest, while nobody else reads. */
-void dp_mount_fill(dp_mount *m, uint64_t now_ns);
+void dp_mount_fill(dp_mount *m, uint64_t now_ns, bool is_changed);
 
 #endif

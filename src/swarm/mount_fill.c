@@ -1,4 +1,5 @@
-/* Fetching ahead of any wish: what every token needs, then the rest, once. Only where the node
+/* Fetching ahead of any wish: what every token needs, then the rest, once, and again a while after
+ * others came or got more. Only where the node
  * shares or its cache may hold the whole model, and only while nobody else reads. */
 #include <string.h>
 
@@ -6,6 +7,7 @@
 #include "swarm/mount.h"
 
 #define QUIET_NS   ((uint64_t)1000000000)
+#define AGAIN_NS   ((uint64_t)10000000000)
 #define LOOKS_MAX  4096                /* pieces looked at in one tick */
 #define FILL_PIECE ((uint32_t)4 << 20) /* larger pieces are filled one at a time */
 
@@ -74,12 +76,19 @@ static void begin(dp_mount *m, mount_fill *fill, dp_layout_place place)
     m->source->ops->submit(m->source, &fill->read);
 }
 
-void dp_mount_fill(dp_mount *m, uint64_t now_ns)
+void dp_mount_fill(dp_mount *m, uint64_t now_ns, bool is_changed)
 {
     uint32_t slots = m->id.layout->piece_size > FILL_PIECE ? 1 : DP_MOUNT_FILL_MAX;
     uint32_t looks = LOOKS_MAX;
     dp_source_swarm_stats stats;
 
+    m->has_more |= is_changed;
+    if (m->fill_next >= 2 * m->id.layout->piece_count && m->has_more &&
+        now_ns - m->fill_ns >= AGAIN_NS) {
+        m->fill_next = 0;
+        m->fill_ns = now_ns;
+        m->has_more = false;
+    }
     if (!m->source || !may_fill(m) || m->fill_next >= 2 * m->id.layout->piece_count)
         return;
     dp_source_swarm_stats_read(m->source, &stats);

@@ -186,8 +186,17 @@ static void a_url_is_mounted(void **unused)
     snprintf(url, sizeof url, "http://%s/%s/n.gguf", http_at, key);
     assert_int_equal(dp_mount_open(&mount, node, url, &err), DP_E_NOTFOUND);
     assert_null(mount);
-    dp_swarm_close(node);
+
+    /* With nobody there all that was kept is good; what never was there is not. */
     dp_swarm_close(giver);
+    assert_int_equal(dp_mount_open(&mount, node, url, &err), DP_E_IO);
+    snprintf(url, sizeof url, "http://%s/%s/m.gguf", http_at, key);
+    CHECK_OK(dp_mount_open(&mount, node, url, &err), err);
+    dp_mount_info_read(mount, &info);
+    assert_string_equal(info.check, "size and ETag of the last time: the server does not answer");
+    check_all(mount, 1);
+    dp_mount_close(mount);
+    dp_swarm_close(node);
 }
 
 static void a_small_cache_keeps_what_all_need(void **unused)
@@ -261,6 +270,33 @@ static void a_torrent_is_mounted_from_a_peer(void **unused)
     dp_swarm_close(node);
 }
 
+/* A link is enough, and the second time without anybody. */
+static void a_magnet_link_is_mounted(void **unused)
+{
+    char torrent_at[64], http_at[64], key[65], link[128];
+    path cache;
+    dp_swarm *giver = open_giver(torrent_at, http_at), *node;
+    const char *peers[] = { torrent_at };
+    dp_swarm_config config = { .cache_folder = in_folder(&cache, "cache"),
+                               .disk_bytes = 64 << 20,
+                               .peers = peers,
+                               .peer_count = 1 };
+    dp_mount *mount;
+    dp_error err;
+
+    info_key(key);
+    snprintf(link, sizeof link, "magnet:?xt=urn:btmh:1220%s", key);
+    for (int run = 0; run < 2; run++) {
+        CHECK_OK(dp_swarm_open(&node, &config, &err), err);
+        CHECK_OK(dp_mount_open(&mount, node, link, &err), err);
+        check_all(mount, 6);
+        dp_mount_close(mount);
+        dp_swarm_close(node);
+        if (run == 0)
+            dp_swarm_close(giver);
+    }
+}
+
 static void nobody_is_an_error_in_time(void **unused)
 {
     path torrent;
@@ -308,6 +344,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_url_is_mounted, setup, teardown),
         cmocka_unit_test_setup_teardown(a_small_cache_keeps_what_all_need, setup, teardown),
         cmocka_unit_test_setup_teardown(a_torrent_is_mounted_from_a_peer, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_magnet_link_is_mounted, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_is_an_error_in_time, setup, teardown),
     };
 
