@@ -58,7 +58,7 @@ CLIENT = 0
 CASES = ["well", "stalled", "stalling", "killed", "corrupting", "half", "idle", "one-run"]
 
 NGINX = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 256; }}
 http {{
     access_log off; sendfile on; tcp_nodelay on; keepalive_timeout 1h; keepalive_requests 1000000;
@@ -105,17 +105,13 @@ class Server:
             if not line:
                 raise RuntimeError("page_server did not start")
             self.port = int(line)
-        # nsenter became the server; nginx has workers besides.
-        self.pids = [self.process.pid] + [int(word) for word in pathlib.Path(
-            f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
 
     def signal(self, number):
-        for pid in self.pids:
-            os.kill(pid, number)
+        os.kill(self.process.pid, number)
 
     def cpu_s(self):
         try:
-            return sum(cpu_s(pid) for pid in self.pids)
+            return cpu_s(self.process.pid)
         except OSError:
             return 0.0
 
@@ -240,6 +236,7 @@ def main():
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--trace", type=pathlib.Path)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is torn down
     build = args.build.resolve()
     failed = 0
     trace = args.trace.open("w") if args.trace else None

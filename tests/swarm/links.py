@@ -33,8 +33,9 @@ class Links:
 
     def __init__(self, linkem, **options):
         """options: hosts, rate_mbit, delay_us, queue_ms, congestion, idle_restart."""
-        if not shutil.which("nsenter"):
-            raise NoLinks("nsenter is not installed")
+        for program in ("nsenter", "setpriv"):
+            if not shutil.which(program):
+                raise NoLinks(f"{program} is not installed")
         words = [str(linkem)]
         for name, value in options.items():
             words += ["--" + name.replace("_", "-"), str(value)]
@@ -59,7 +60,9 @@ class Links:
 
     def start(self, host, *words, **how):
         """A program on a host, as subprocess.Popen."""
-        child = subprocess.Popen(self.hosts[host].command(*words), **how)
+        # It dies with this process, however that ends.
+        child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL",
+                                  *self.hosts[host].command(*words)], **how)
         self.children.append(child)
         return child
 
