@@ -8,7 +8,7 @@
 struct dp_inspect {
     dp_gguf *gguf;
     dp_source *source; /* borrowed; NULL: files */
-    dp_model *model; /* NULL: doppler cannot run it, `unsupported` says why */
+    dp_model *model;   /* NULL: doppler cannot run it, `unsupported` says why */
     dp_error unsupported;
     char *path, *architecture, *name;
     dp_hparams *hp; /* NULL when the keys don't say */
