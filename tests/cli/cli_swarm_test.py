@@ -126,7 +126,8 @@ def test_url(cli, check):
         for ram in ["4MiB", "64MiB"]:
             for disk in ["0", "auto"]:
                 done = cli.run("run", url, *STORY, "--ram", ram, "--disk", disk, *cache)
-                check(done.code == 0 and done.out == want, f"{ram}, disk {disk}: {done}")
+                check(done.code == 0 and done.out == want and done.err == "",
+                      f"{ram}, disk {disk}: {done}")
         told = cli.run("run", url, "-p", "x", "-n", "1", *cache)
         check("checked by size and ETag only" in told.err, f"{told}")
 

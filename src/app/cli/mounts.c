@@ -23,6 +23,7 @@ dp_status dp_mounts_open_swarm(dp_mounts *m, dp_error *err)
     st = dp_swarm_setup_read(setup, m->args, m->shares, err);
     if (!st)
         st = dp_swarm_open(&m->swarm, &setup->config, err);
+    m->keeps = setup->config.cache_folder && setup->config.disk_bytes;
     dp_free(setup);
     return st;
 }
@@ -113,7 +114,7 @@ void dp_mounts_close(dp_mounts *m)
     if (!m->swarm)
         return;
     dp_swarm_stats_read(m->swarm, &stats);
-    if (stats.cache_problem[0])
+    if (m->keeps && stats.cache_problem[0])
         fprintf(stderr, "doppler: the cache keeps nothing any more: %s\n", stats.cache_problem);
     while (m->count)
         dp_mount_close(m->mounts[--m->count]);

@@ -22,6 +22,7 @@ typedef struct dp_mounts {
     const dp_args *args; /* set by the command; all else zero */
     bool shares;         /* whatever --share says: set by commands that share */
     dp_swarm *swarm;     /* NULL: nothing asked for one */
+    bool keeps;          /* the node was given a cache */
     dp_mount *mounts[DP_MOUNTS_MAX];
     uint32_t count;
     dp_mount *model; /* the mount of dp_mounts_find; borrowed; NULL: a file */
