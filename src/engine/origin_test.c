@@ -96,7 +96,7 @@ static int make_model(void **unused)
                      .piece_count = VOCAB - TEST_MODEL_PIECES };
     const char *pieces[VOCAB];
     test_lora lora = { .rank = 4, .alpha = 4 };
-    char names[VOCAB][8];
+    char names[VOCAB][16];
     dp_engine *e;
     dp_error err;
 
