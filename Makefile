@@ -93,7 +93,7 @@ asan: setup build-asan/build.ninja
 
 tsan: setup build-tsan/build.ninja
 	$(NINJA) -C build-tsan
-	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 \
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$(CURDIR)/tests/tsan.supp \
 	    tools/run_tests.py build-tsan $(CHOSEN) --no-suite cgroup shapes --timeout-factor 15
 
 fuzz: setup-dev build-fuzz/build.ninja
