@@ -140,6 +140,7 @@ static void take_sample(bench *b, sample *out, int index)
     out->idle_share = 1 - busy / took;
     add_times(&b->times.demand, &before.pages.demand, &after.pages.demand);
     add_times(&b->times.covered, &before.pages.covered, &after.pages.covered);
+    add_times(&b->times.turn, &before.pages.turn, &after.pages.turn);
     add_times(&b->times.ahead, &before.pages.ahead, &after.pages.ahead);
 }
 
@@ -257,6 +258,8 @@ static void report(bench *b, const sample *samples)
     print_times("demand", &b->times.demand);
     printf(", ");
     print_times("covered", &b->times.covered);
+    printf(", ");
+    print_times("turn", &b->times.turn);
     printf(", ");
     print_times("ahead", &b->times.ahead);
     printf("}\n");

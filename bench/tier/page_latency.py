@@ -7,8 +7,10 @@ For each size a model of three layers and 32 experts, 4 a token, is made in FOLD
 memory for a third of them, so that most tokens wait for several. --burn runs so many busy
 processes beside it. A JSON line a size, bench_paging's, and
 
-  demand_ok  p99 of pages waited for is below 100 ms, and p50 at most 1.5 times alone_ms, what one
-             such page takes from the drive when nothing else is asked of it
+  p99_ok  p99 of pages waited for is below 100 ms, those included that are on their way by then
+  p50_ok  p50 is at most 1.5 times alone_ms, what one such page takes from the drive when nothing else
+          is asked of it. Pages wanted together come one after the other, so each counts from the
+          moment it is its turn (page_ms_turn); p50_ratio has the same from the want on (page_ms_demand)
 
 and a histogram for people on stderr. The exit status is 1 when a size failed.
 """
@@ -55,7 +57,7 @@ def memory_for(build, model):
 def show(mb, done):
     print(f"{mb} MB, alone {done['alone_ms']} ms ({done['alone_ms_contiguous']} in one range)",
           file=sys.stderr)
-    for name in ("demand", "covered", "ahead"):
+    for name in ("demand", "covered", "turn", "ahead"):
         times = done[f"page_ms_{name}"]
         print(f"  {name}: {times['pages']} pages, p50 {times['p50']} p99 {times['p99']} "
               f"max {times['max']}", file=sys.stderr)
@@ -91,10 +93,12 @@ def main():
                 burner.kill()
                 burner.wait()
         done = json.loads(text)
-        demand = done["page_ms_demand"]
-        done["demand_ok"] = demand["p99"] < P99_MS and demand["p50"] <= P50_RATIO * done["alone_ms"]
+        demand, covered, turn = (done[f"page_ms_{name}"] for name in ("demand", "covered", "turn"))
+        done["p99_ok"] = demand["p99"] < P99_MS and covered["p99"] < P99_MS
+        done["p50_ok"] = turn["p50"] <= P50_RATIO * done["alone_ms"]
+        done["p50_ratio"] = demand["p50"] / done["alone_ms"]
         done.update(expert_mb=mb, burners=arguments.burn, load_average=os.getloadavg()[0])
-        is_ok = is_ok and done["demand_ok"]
+        is_ok = is_ok and done["p99_ok"] and done["p50_ok"]
         print(json.dumps(done), flush=True)
         show(mb, done)
         if not arguments.keep:

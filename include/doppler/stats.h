@@ -24,9 +24,11 @@ DP_API uint64_t dp_latency_count(const dp_latency *latency);
 
 /* How long experts, or the pages of a dense model, took to come: from the moment somebody wanted one to its arrival where
  * nothing of it was there (demand), or a prefetch was under way (covered); and from the
- * beginning of a prefetch to its end where nobody had wanted it by then (ahead). */
+ * beginning of a prefetch to its end where nobody had wanted it by then (ahead). Pages that are
+ * wanted together wait for each other: their turn, of demand and covered ones, begins when the
+ * one before it that somebody waited for had come. */
 typedef struct dp_page_times {
-    dp_latency demand, covered, ahead;
+    dp_latency demand, covered, ahead, turn;
 } dp_page_times;
 
 typedef struct dp_stats {

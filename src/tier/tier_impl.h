@@ -76,6 +76,7 @@ struct dp_tier {
     uint64_t tick;
     uint64_t use_count;     /* orders demands and prefetches */
     uint64_t arrival_count; /* orders arrivals */
+    uint64_t turn_ns;       /* the last arrival that somebody waited for */
     uint64_t lease_count;   /* of all pages */
     uint64_t wants[DP_PAGE_KIND_COUNT][DP_WANT_COUNT];
     dp_tier_stats stats; /* what is counted as it happens */

@@ -154,15 +154,28 @@ static dp_status acquire_slot_locked(dp_tier *tier, dp_page *page, bool is_prefe
     return DP_OK;
 }
 
+/* How long it took; who is wanted uncounted, or no expert where there are some, does not count. */
+static void count_arrival_locked(dp_tier *tier, const dp_page *page)
+{
+    uint64_t now = dp_clock_now_ns(tier->clock);
+
+    if (!page->latency || (page->kind != DP_PAGE_EXPERT && tier->expert_count))
+        return;
+    dp_tier_count_latency_locked(tier, page->latency, now - page->want_ns);
+    if (page->latency == &tier->stats.times.ahead)
+        return;
+    dp_tier_count_latency_locked(tier, &tier->stats.times.turn,
+                                 now - DP_MAX(page->want_ns, tier->turn_ns));
+    tier->turn_ns = now;
+}
+
 /* The page came: who waited for it has it leased before anybody can evict it. */
 static void arrive_locked(dp_tier *tier, dp_page *page)
 {
     page->state = DP_PAGE_RESIDENT;
     page->arrival = ++tier->arrival_count;
     tier->stats.loads++;
-    if (page->latency && (page->kind == DP_PAGE_EXPERT || !tier->expert_count))
-        dp_tier_count_latency_locked(tier, page->latency,
-                                     dp_clock_now_ns(tier->clock) - page->want_ns);
+    count_arrival_locked(tier, page);
     if (page->is_warm) { /* from here on as if it had been demanded */
         page->is_warm = false;
         page->is_prefetched = false;

@@ -346,6 +346,7 @@ static void test_hints_are_given_up(void **unused)
     stats = stats_of(&b);
     CHECK(dp_latency_count(&stats.times.covered) == 1, "waited for, read ahead");
     CHECK(dp_latency_count(&stats.times.ahead) == 2, "read ahead");
+    CHECK(dp_latency_count(&stats.times.turn) == 1, "a turn");
     CHECK(dp_latency_count(&stats.times.demand) == 0, "nothing had to be asked for");
     /* Demand takes what was given up before what is hinted. */
     use_pages(&b, &b.pages[8], 4);

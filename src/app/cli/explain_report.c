@@ -52,18 +52,19 @@ static dp_status put_window(const dp_explain *e, dp_buf *out)
     return st;
 }
 
-#define TIMES 3
+#define TIMES 4
 
 /* What the columns of a histogram are called, in the order of `columns_of`. */
-static const char *const time_names[TIMES] = { "demand", "covered", "ahead" };
+static const char *const time_names[TIMES] = { "demand", "covered", "ahead", "turn" };
 static const char *const time_titles[TIMES] = { "waited for", "read ahead, not yet there",
-                                                "read ahead" };
+                                                "read ahead", "waited for, each in its turn" };
 
 static void columns_of(const dp_latency *out[TIMES], const dp_page_times *times)
 {
     out[0] = &times->demand;
     out[1] = &times->covered;
     out[2] = &times->ahead;
+    out[3] = &times->turn;
 }
 
 /* Pages by powers of two of a millisecond: row 0 up to 1/8 ms, then twice as much each. */
@@ -95,11 +96,11 @@ static dp_status put_histogram(const dp_latency *const columns[TIMES], dp_buf *o
         for (int c = 0; c < TIMES; c++)
             sum += counts[c] = histogram_at(columns[c], r);
         if (sum)
-            st = dp_buf_format(out, "  %s %8.1f ms %10llu %10llu %10llu\n",
+            st = dp_buf_format(out, "  %s %8.1f ms %10llu %10llu %10llu %10llu\n",
                                r + 1 < HISTOGRAM_ROWS ? "to  " : "over",
                                histogram_ms(r + 1 < HISTOGRAM_ROWS ? r : r - 1),
                                (unsigned long long)counts[0], (unsigned long long)counts[1],
-                               (unsigned long long)counts[2]);
+                               (unsigned long long)counts[2], (unsigned long long)counts[3]);
     }
     return st;
 }
@@ -120,8 +121,8 @@ static dp_status put_times(const dp_page_times *times, dp_buf *out)
     }
     if (!st &&
         dp_latency_count(columns[0]) + dp_latency_count(columns[1]) + dp_latency_count(columns[2]))
-        st = dp_buf_format(out, "  %16s %10s %10s %10s\n", "pages that took", time_names[0],
-                           time_names[1], time_names[2]);
+        st = dp_buf_format(out, "  %16s %10s %10s %10s %10s\n", "pages that took", time_names[0],
+                           time_names[1], time_names[2], time_names[3]);
     return st ? st : put_histogram(columns, out);
 }
 
