@@ -84,6 +84,7 @@ soak: all build-test/build.ninja
 	$(NINJA) -C build-test tests/sim/swarm_sim
 	build-test/tests/sim/swarm_sim
 	tests/shapes/shapes_test.py $(BUILD)/doppler $(BUILD)/tools/mkmodel $(BUILD) --all
+	tests/swarm/swarm_soak.py $(BUILD)/doppler $(BUILD)/tools/mkmodel $(BUILD)
 
 # A sanitizer multiplies memory and time, so promises about both are not judged here.
 asan: setup build-asan/build.ninja
