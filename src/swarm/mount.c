@@ -238,9 +238,8 @@ dp_status dp_mount_open(dp_mount **out, dp_swarm *swarm, const char *model, dp_e
     if (st)
         goto done;
     set_classes(m, holders);
-    dp_mutex_lock(&swarm->lock);
     m->holders = holders; /* from here on the node's thread may fill */
-    dp_mutex_unlock(&swarm->lock);
+    atomic_store_explicit(&m->is_described, true, memory_order_release);
 
     *out = m; /* the caller owns it now */
     m = NULL;

@@ -45,13 +45,14 @@ struct dp_mount {
     dp_swarm *swarm;
     dp_link link; /* in the node's list, under its lock */
     dp_identity id;
-    dp_store_file **files; /* [file_count] */
-    dp_holders *holders;   /* NULL: of a share, or the header is not read yet */
-    dp_pager *pager;       /* NULL: of a share */
-    dp_source *source;     /* NULL: of a share */
-    char *fetched_path;    /* what dp_mount_fetch gave last */
-    bool is_served;        /* by the range server */
-    bool is_uncached;      /* another process has its part of the cache */
+    dp_store_file **files;     /* [file_count] */
+    dp_holders *holders;       /* NULL: of a share, or the header is not read yet */
+    dp_pager *pager;           /* NULL: of a share */
+    dp_source *source;         /* NULL: of a share */
+    char *fetched_path;        /* what dp_mount_fetch gave last */
+    _Atomic bool is_described; /* released when `holders` is set, acquired by the node's thread */
+    bool is_served;            /* by the range server */
+    bool is_uncached;          /* another process has its part of the cache */
 
     dp_mutex lock;       /* guards what follows */
     dp_torrent *torrent; /* NULL: from a URL, or going away */

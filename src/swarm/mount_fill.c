@@ -22,7 +22,8 @@ static bool may_fill(const dp_mount *m)
 {
     uint64_t total = 0;
 
-    if (!m->holders || m->is_uncached || !m->swarm->config.disk_bytes)
+    if (!atomic_load_explicit(&m->is_described, memory_order_acquire) || m->is_uncached ||
+        !m->swarm->config.disk_bytes)
         return false;
     for (uint32_t i = 0; i < m->id.layout->file_count; i++)
         total += m->id.layout->files[i].pieces.file_size;
