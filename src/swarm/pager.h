@@ -61,7 +61,7 @@ typedef struct dp_pager_endpoint {
     /* [layout->file_count], copied: the versions (dp_url_look) that files without hashes must be
      * of; NULL, all or one: that of the first response. */
     const char *const *tags;
-    bool allows_private; /* a redirect or name may lead to a private address */
+    bool allows_private; /* it may be at a private address, and then redirects may lead to one */
 } dp_pager_endpoint;
 
 /* *id: not used again. DP_E_LIMIT, DP_E_NOMEM, DP_E_INVALID. */

@@ -38,7 +38,11 @@ static bool set_up(transfer *t, uint32_t file)
     CURL *easy = t->rules.easy;
     bool is_tls = strncmp(url, "https:", 6) == 0;
 
-    dp_http_reset(&t->rules, t->site->allows_private ? DP_HTTP_ANYWHERE : DP_HTTP_PUBLIC,
+    /* Peers are followed nowhere; a server that a person named shall not lead inside from outside. */
+    dp_http_reset(&t->rules,
+                  !t->site->allows_private ? DP_HTTP_PUBLIC
+                  : t->site->is_peer       ? DP_HTTP_ANYWHERE
+                                           : DP_HTTP_ORIGIN,
                   !t->site->is_peer);
     if (t->site->is_peer && t->pager->token && !add_header(t, AUTHORIZATION, t->pager->token))
         return false;
