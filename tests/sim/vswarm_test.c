@@ -64,7 +64,7 @@ static void test_all_well(void **state)
     CHECK(r.wasted_share < 0.25, "%.0f %% came twice", 100 * r.wasted_share);
 }
 
-/* What a page's neighbours hold decides whether there is one: 1 - (1 - 1/3 x 3/4)^copies. */
+/* What a page's neighbours hold decides whether there is one: 1 - (1 - 1/3)^copies. */
 static void test_copies(void **state)
 {
     static const uint32_t copies[] = { 1, 2, 4, 8, 12 };
