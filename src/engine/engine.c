@@ -249,7 +249,8 @@ static dp_status open_engine(dp_engine **out, const dp_origin *origin, const dp_
     st = open_model(e, origin, options, &tables_bytes, err);
     if (st)
         goto done;
-    st = dp_plan_make(&e->plan, e->model, e->tier, tables_bytes, options, err);
+    st =
+        dp_plan_make(&e->plan, e->model, e->tier, tables_bytes, e->source->own_bytes, options, err);
     if (st)
         goto done;
     e->always_drafts = dp_options_u64(options, DP_OPT_SPECULATE) <= DP_SPECULATE_MAX;

@@ -287,8 +287,8 @@ dp_status dp_inspect_plan(const dp_inspect *inspect, const dp_options *options, 
         goto done;
     dp_mem_stats_read(&after);
     *out = (dp_plan_info){
-        .fits = dp_plan_make(&plan, m, e->tier, after.heap_bytes - before.heap_bytes, options,
-                             &why) == DP_OK,
+        .fits = dp_plan_make(&plan, m, e->tier, after.heap_bytes - before.heap_bytes,
+                             e->source->own_bytes, options, &why) == DP_OK,
         .experts_total = count_pages(m, DP_PAGE_EXPERT),
     };
     out->budget_bytes = plan.budget_bytes;

@@ -232,6 +232,42 @@ static uint64_t least_of(dp_source *source)
     return plan.least_bytes;
 }
 
+/* Budgets that can spare it leave room for all of it, small ones for a 16th of themselves. */
+static void what_a_source_takes_is_planned_for(void **unused)
+{
+    static const struct {
+        uint64_t own_bytes, planned;
+    } rows[] = { { 3 * DP_MIB, 3 * DP_MIB }, { 4 * DP_MIB, 4 * DP_MIB }, { DP_GIB, 4 * DP_MIB } };
+    static const test_setting wide[TEST_SETTINGS] = { { "ram", "64MiB" }, { "ctx", "64" } };
+    dp_stats without, with;
+    dp_engine *e;
+    dp_error err;
+    origin o;
+
+    CHECK_OK(open_engine(&e, origin_open(&o, NULL, 1, UINT64_MAX), wide, &err), err);
+    dp_engine_stats(e, &without);
+    dp_engine_close(e);
+    origin_close(&o);
+    for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
+        char ram[32];
+        const test_setting least[TEST_SETTINGS] = { { "ram", ram }, { "ctx", "64" } };
+        dp_source *source = origin_open(&o, NULL, 1, UINT64_MAX);
+
+        source->own_bytes = rows[i].own_bytes;
+        CHECK_OK(open_engine(&e, source, wide, &err), err);
+        dp_engine_stats(e, &with);
+        dp_engine_close(e);
+        CHECK(with.tables_bytes - without.tables_bytes == rows[i].planned, "row %zu: %llu", i,
+              (unsigned long long)(with.tables_bytes - without.tables_bytes));
+        snprintf(ram, sizeof ram, "%llu", (unsigned long long)least_of(source));
+        CHECK_OK(open_engine(&e, source, least, &err), err); /* what is called least is enough */
+        dp_engine_close(e);
+        snprintf(ram, sizeof ram, "%llu", (unsigned long long)least_of(source) / 2);
+        CHECK(open_engine(&e, source, least, &err) == DP_E_BUDGET, "row %zu: far too little", i);
+        origin_close(&o);
+    }
+}
+
 static void same_bits_under_every_budget(void **unused)
 {
     static const uint32_t orders[][PARTS] = { { 0, 1, 2 }, { 2, 0, 1 } };
@@ -419,6 +455,7 @@ static void sources_that_count(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_a_source_takes_is_planned_for),
         cmocka_unit_test(same_bits_under_every_budget),
         cmocka_unit_test(adapters_beside_a_source),
         cmocka_unit_test(failing_reads),

@@ -15,6 +15,7 @@
 #define LOGITS_ROWS_MAX 64
 #define DRAFT_DEFAULT   16 /* tokens; a longer guess is seldom right to its end */
 #define TABLES_LATER    ((uint64_t)512 << 10) /* sessions, requests under way, error texts */
+#define SOURCE_PART     16 /* of a budget, at most, for what a source takes for itself */
 #define TABLES_STEP     ((uint64_t)64 << 10)
 
 bool dp_plan_is_core(const dp_model *model, dp_page_id page)
@@ -171,17 +172,29 @@ static void choose_drafts(dp_plan *p, const dp_model *model, uint64_t asked)
     p->buffer_bytes = buffer_bytes(model, p, p->step.batch_tokens);
 }
 
+/* What a source takes for itself is promised from budgets that can spare it. Small ones lean on
+ * what may be passed for code and libraries (docs/tiers.md): what a source uses follows what a
+ * step asks of it, and that is little then. */
+static uint64_t source_bytes(uint64_t own_bytes, uint64_t budget_bytes)
+{
+    return DP_MIN(own_bytes, budget_bytes / SOURCE_PART);
+}
+
 /* The same division with nothing but the least of everything. */
-static uint64_t least_bytes(const dp_plan *p, const dp_model *model, const dp_options *options)
+static uint64_t least_bytes(const dp_plan *p, const dp_model *model, uint64_t own_bytes,
+                            const dp_options *options)
 {
     dp_plan least = *p;
+    uint64_t bytes;
 
     least.budget_bytes = 0;
+    least.tables_bytes -= source_bytes(own_bytes, p->budget_bytes);
     if (dp_options_u64(options, DP_OPT_SPECULATE) == DP_SPECULATE_AUTO)
         least.draft_tokens = 0;
     choose_context(&least, model, options);
     choose_batch(&least, model, dp_options_u64(options, DP_OPT_BATCH));
-    return least.tables_bytes + least.kv_bytes + least.buffer_bytes + least.page_bytes_max;
+    bytes = least.tables_bytes + least.kv_bytes + least.buffer_bytes + least.page_bytes_max;
+    return bytes + DP_MIN(own_bytes, bytes / (SOURCE_PART - 1) + 1);
 }
 
 static void measure_pages(dp_plan *p, const dp_model *model, const dp_tier *tier)
@@ -234,7 +247,8 @@ static dp_status refuse(const dp_plan *p, dp_error *err)
 }
 
 dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
-                       uint64_t tables_bytes, const dp_options *options, dp_error *err)
+                       uint64_t tables_bytes, uint64_t own_bytes, const dp_options *options,
+                       dp_error *err)
 {
     dp_plan *p = out;
     uint64_t taken, drafts = dp_options_u64(options, DP_OPT_SPECULATE);
@@ -254,13 +268,14 @@ dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
     };
     if (p->budget_bytes == 0)
         p->budget_bytes = dp_budget_auto(&p->reserve_bytes);
+    p->tables_bytes += source_bytes(own_bytes, p->budget_bytes);
     if (p->threads == 0)
         p->threads = dp_cpu_get()->thread_count;
     measure_pages(p, model, tier);
     choose_context(p, model, options);
     choose_batch(p, model, dp_options_u64(options, DP_OPT_BATCH));
     choose_drafts(p, model, drafts);
-    p->least_bytes = least_bytes(p, model, options);
+    p->least_bytes = least_bytes(p, model, own_bytes, options);
     taken = p->tables_bytes + p->kv_bytes + p->buffer_bytes;
     if (taken + p->page_bytes_max > p->budget_bytes)
         return refuse(p, err);

@@ -39,11 +39,13 @@ typedef struct dp_plan {
     dp_device_limits limits;
 } dp_plan;
 
-/* tables_bytes: live heap once model and page table stand. The tier has the
+/* tables_bytes: live heap once model and page table stand; own_bytes: what the source takes for
+ * itself (tier/source.h), counted among the tables. The tier has the
  * model's pages registered; its budget is not used. DP_E_BUDGET when even the
  * least does not fit: the plan is filled in all the same. */
 dp_status dp_plan_make(dp_plan *out, const dp_model *model, const dp_tier *tier,
-                       uint64_t tables_bytes, const dp_options *options, dp_error *err);
+                       uint64_t tables_bytes, uint64_t own_bytes, const dp_options *options,
+                       dp_error *err);
 
 /* The element type of keys and values as --kv-type spells it. */
 const char *dp_plan_kv_type_name(const dp_plan *plan);

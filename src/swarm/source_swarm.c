@@ -380,7 +380,7 @@ dp_status dp_source_swarm_open(dp_source **out, const dp_source_swarm_config *co
     *out = NULL;
     if (!s)
         return dp_fail(err, DP_E_NOMEM, "no memory for a source of pieces");
-    s->base = (dp_source){ &swarm_ops, config->name };
+    s->base = (dp_source){ &swarm_ops, config->name, DP_SOURCE_SWARM_OWN_BYTES };
     s->layout = config->layout;
     s->supply = *config->supply;
     s->clock = config->clock;

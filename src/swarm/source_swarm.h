@@ -34,9 +34,11 @@
     256 /* pieces under way: at 256 KiB 64 MiB, > 25 x 1 Gbit/s x 20 ms */
 #define DP_SOURCE_SWARM_WAITS        1024                 /* (read, piece) pairs under way */
 #define DP_SOURCE_SWARM_BOUNCE_BYTES ((uint64_t)16 << 20) /* at least two pieces, whatever size */
-#define DP_SOURCE_SWARM_WORKERS      4                    /* read and hash what is kept here */
-#define DP_SOURCE_SWARM_WAIT_MS      60000
-#define DP_SOURCE_SWARM_RETRY_MS     1000 /* what nobody had is asked for again */
+#define DP_SOURCE_SWARM_OWN_BYTES                                                                  \
+    (DP_SOURCE_SWARM_BOUNCE_BYTES + ((uint64_t)16 << 20)) /* and connections, libtorrent */
+#define DP_SOURCE_SWARM_WORKERS  4                        /* read and hash what is kept here */
+#define DP_SOURCE_SWARM_WAIT_MS  60000
+#define DP_SOURCE_SWARM_RETRY_MS 1000 /* what nobody had is asked for again */
 
 typedef struct dp_source_swarm_config {
     const dp_layout *layout;     /* borrowed while open */

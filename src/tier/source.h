@@ -71,6 +71,9 @@ typedef struct dp_source_ops {
 struct dp_source {
     const dp_source_ops *ops;
     const char *name; /* "file (io_uring, direct)": for reports */
+    /* What it takes at most of this process's memory for itself, buffers and libraries: a plan
+     * leaves room for it. 0: next to nothing. */
+    uint64_t own_bytes;
 };
 
 #endif

@@ -88,7 +88,11 @@ dp_status dp_source_join_open(dp_source **out, dp_source *first, dp_source *seco
     *out = NULL;
     if (!j)
         return dp_fail(err, DP_E_NOMEM, "no memory for a reader of two sources");
-    *j = (joined){ { &j->ops, first->name }, joined_ops, first, second, split };
+    *j = (joined){ { &j->ops, first->name, first->own_bytes + second->own_bytes },
+                   joined_ops,
+                   first,
+                   second,
+                   split };
     if (!first->ops->count)
         j->ops.count = NULL;
     *out = &j->base;
