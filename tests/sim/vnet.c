@@ -23,6 +23,7 @@ struct flow {
     bool is_used, is_streaming;
     uint32_t client, server, version;
     uint64_t size, told, last_ns;
+    uint64_t told_ns;       /* when it began, or was last told of */
     double sent, rate, cap; /* cap: of slow start; 0: none any more */
 };
 
@@ -114,19 +115,20 @@ static void account(vnet *net, struct flow *f)
 }
 
 /* When something of the flow is to be told: its end, a report, or a round trip that doubles
- * the window. */
+ * the window. A change of its rate moves its end alone. */
 static void schedule(vnet *net, uint32_t id)
 {
     struct flow *f = &net->flows[id];
     double left_ns = ((double)f->size - f->sent) / f->rate * 1e9;
-    uint64_t wait = VNET_REPORT_NS, rtt = vnet_rtt_ns(net, f->client, f->server);
+    uint64_t wait = VNET_REPORT_NS, rtt = vnet_rtt_ns(net, f->client, f->server), at;
 
     if (f->cap > 0 && rtt < wait)
         wait = rtt;
-    if (left_ns < (double)wait)
-        wait = (uint64_t)ceil(left_ns);
+    at = DP_MAX(f->told_ns + wait, net->now_ns);
+    if (left_ns < (double)(at - net->now_ns))
+        at = net->now_ns + (uint64_t)ceil(left_ns);
     f->version++;
-    push_flow(net, net->now_ns + wait, STEP_FLOW, id, 0);
+    push_flow(net, at, STEP_FLOW, id, 0);
 }
 
 static double share_of_sender(const vnet *net, const struct flow *f)
@@ -333,7 +335,7 @@ static bool begin_stream(vnet *net, uint32_t id)
     server->out[server->out_count++] = id;
     client->in[client->in_count++] = id;
     f->is_streaming = true;
-    f->last_ns = net->now_ns;
+    f->last_ns = f->told_ns = net->now_ns;
     share_sender(net, f->server);
     return true;
 }
@@ -350,6 +352,7 @@ static void tell(vnet *net, uint32_t id, vnet_event *out)
     out->bytes = sent - f->told;
     out->is_end = sent == f->size;
     f->told = sent;
+    f->told_ns = net->now_ns;
     if (out->is_end) {
         vnet_stop(net, id);
         return;
