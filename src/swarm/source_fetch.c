@@ -409,6 +409,11 @@ void dp_source_swarm_arrived(dp_source *source, uint32_t piece, const void *byte
         dp_link_remove(&f->link);
         f->state = FETCH_GIVING;
     }
+    /* These bytes are lost, and their want is over: should it park, it is wanted anew. */
+    if (f && !is_ours && f->is_wanted) {
+        s->supply.unwant(s->supply.user, piece);
+        f->is_wanted = false;
+    }
     dp_mutex_unlock(&s->lock);
     if (!is_ours)
         return;

@@ -1,7 +1,12 @@
 /* libtorrent's disk, over dp_torrent_content. Nothing is written here: blocks that arrive wait in
  * memory until their piece is whole and hashed, then the content gets it. What is read for
  * peers is read a piece at a time, because the store checks whole pieces, and kept for the
- * other blocks of it. */
+ * other blocks of it.
+ *
+ * libtorrent never forgets a piece that it has, short of a torrent that is added again. So it
+ * comes to have only what the content keeps and peers may ask for: the writes of a piece end
+ * when the content has seen it, and those of one that was not kept as writes that were given up,
+ * which leaves the piece as if it had never been asked for. */
 #include <cstring>
 #include <functional>
 
@@ -149,12 +154,17 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
         lt::storage_error error;
 
         try {
-            std::shared_ptr<partial> p = partial_of(at(index), r.piece);
+            std::shared_ptr<storage> s = at(index);
+            std::shared_ptr<partial> p = partial_of(s, r.piece);
 
             /* Padding stays zero, whatever a peer says it is. */
             if (std::uint32_t(r.start) < p->size)
                 std::memcpy(p->bytes.data() + r.start, buffer,
                             std::min(std::uint32_t(r.length), p->size - std::uint32_t(r.start)));
+            if (is_ours(*s, *p)) {
+                p->writes.push_back(std::move(handler));
+                return false;
+            }
         } catch (const std::bad_alloc &) {
             error = disk_error(boost::system::errc::not_enough_memory, lt::operation_t::file_write);
         }
@@ -171,25 +181,35 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
         /* v2 points into what the handler owns: it may be moved but not copied. */
         auto kept = std::make_shared<decltype(handler)>(std::move(handler));
         bool needs_v1 = bool(flags & v1_hash);
-
-        with_piece(at(index), piece, [=](const partial *p) {
+        std::shared_ptr<storage> s = at(index);
+        auto arriving = s->partials.find(std::uint32_t(static_cast<int>(piece)));
+        auto answer = [=](const partial *p) {
             lt::sha1_hash v1;
             lt::storage_error error;
 
-            if (!p) {
+            if (p)
+                hash(*p, v2, needs_v1 ? &v1 : nullptr);
+            else
                 error = disk_error(boost::system::errc::no_such_file_or_directory,
                                    lt::operation_t::file_read);
-            } else {
-                for (std::uint32_t i = 0, begin = 0; begin < p->size && i < v2.size(); i++) {
-                    std::uint32_t size = std::min(p->size - begin, DP_PIECE_BLOCK);
-
-                    v2[i] = lt::hasher256(p->bytes.data() + begin, int(size)).final();
-                    begin += size;
-                }
-                if (needs_v1)
-                    v1 = lt::hasher(p->bytes).final();
-            }
             boost::asio::post(network_, [=] { (*kept)(piece, v1, error); });
+        };
+
+        if (arriving == s->partials.end() || !is_ours(*s, *arriving->second)) {
+            with_piece(s, piece, answer);
+            return;
+        }
+        std::lock_guard<std::mutex> lock(mutex_);
+        push([this, s, piece, p = arriving->second, answer, kept] {
+            std::uint32_t number = std::uint32_t(static_cast<int>(piece));
+
+            if (is_right(*s, piece, *p) && !deliver(s, number, p)) {
+                forget(s, number, p, [=] { (*kept)(piece, lt::sha1_hash(), given_up()); });
+            } else {
+                end_writes(p, lt::storage_error());
+                answer(p.get());
+            }
+            settle(s->torrent, number);
         });
     }
 
@@ -228,8 +248,11 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
         boost::asio::post(network_, [=] { handler(lt::status_t::no_error, lt::storage_error()); });
     }
 
-    void async_stop_torrent(lt::storage_index_t, std::function<void()> handler) override
+    /* Writes that wait hold connections, and these the torrent. */
+    void async_stop_torrent(lt::storage_index_t index, std::function<void()> handler) override
     {
+        for (auto &p : at(index)->partials)
+            end_writes(p.second, given_up());
         if (handler)
             boost::asio::post(network_, handler);
     }
@@ -304,18 +327,8 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
         std::shared_ptr<storage> s = torrent->current;
 
         note_engine_has(torrent.get(), piece);
-        if (!s || s->epoch != epoch || !s->partials.count(piece))
-            return;
-        if (s->partials[piece]->is_fed) {
+        if (s && s->epoch == epoch)
             s->partials.erase(piece);
-            return;
-        }
-        {
-            std::lock_guard<std::mutex> lock(owner_->mutex);
-            torrent->delivering.insert(piece);
-        }
-        std::lock_guard<std::mutex> lock(mutex_);
-        push([this, s, piece, p = s->partials[piece]] { deliver(s, piece, p); });
     }
 
     void post_work(std::function<void()> job)
@@ -519,31 +532,115 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
         }
     }
 
-    /* Worker. The piece can be read from `p` until the content has it. */
-    void deliver(const std::shared_ptr<storage> &s, std::uint32_t piece,
+    static lt::storage_error given_up()
+    {
+        lt::storage_error error;
+
+        error.ec = boost::asio::error::operation_aborted;
+        error.operation = lt::operation_t::file_write;
+        return error;
+    }
+
+    /* Whether the piece is on its way to the content, and not from it. */
+    static bool is_ours(const storage &s, const partial &p)
+    {
+        return !p.is_fed && s.torrent && s.torrent->content.has;
+    }
+
+    static void hash(const partial &p, lt::span<lt::sha256_hash> v2, lt::sha1_hash *v1)
+    {
+        for (std::uint32_t i = 0, begin = 0; begin < p.size && i < v2.size(); i++) {
+            std::uint32_t size = std::min(p.size - begin, DP_PIECE_BLOCK);
+
+            v2[i] = lt::hasher256(p.bytes.data() + begin, int(size)).final();
+            begin += size;
+        }
+        if (v1)
+            *v1 = lt::hasher(p.bytes).final();
+    }
+
+    /* Worker. What is wrong is libtorrent's to find out, and whom to blame for it. */
+    static bool is_right(const storage &s, lt::piece_index_t piece, const partial &p)
+    {
+        const lt::torrent_info &info = *s.torrent->info;
+        lt::file_index_t file = info.files().file_index_at_piece(piece);
+        int first = static_cast<int>(info.files().piece_index_at_file(file));
+        lt::span<const char> hashes = info.piece_layer(file);
+        dp_pieces pieces = { std::uint64_t(info.files().file_size(file)),
+                             std::uint32_t(info.piece_length()) };
+        std::size_t in_file = std::size_t(static_cast<int>(piece) - first);
+        dp_hash found;
+
+        return std::size_t(hashes.size()) >= (in_file + 1) * DP_HASH_SIZE &&
+               !dp_piece_hash(&found, pieces, std::uint32_t(in_file), p.bytes.data(), NULL) &&
+               !std::memcmp(&found, hashes.data() + in_file * DP_HASH_SIZE, DP_HASH_SIZE);
+    }
+
+    /* Ends the writes of a piece. Once the network thread is told that they ended, none comes. */
+    void end_writes(const std::shared_ptr<partial> &p, const lt::storage_error &error)
+    {
+        boost::asio::post(network_, [p, error] {
+            auto writes = std::move(p->writes);
+
+            p->writes.clear();
+            for (auto &write : writes)
+                write(error);
+        });
+    }
+
+    /* Worker. Gives the piece to the content; true: libtorrent shall have it as well. The want
+     * ends before, so that the next one is a new one; that begins with settle. */
+    bool deliver(const std::shared_ptr<storage> &s, std::uint32_t piece,
                  const std::shared_ptr<partial> &p)
     {
         const std::shared_ptr<torrent_state> &t = s->torrent;
         bool is_kept = false;
+        {
+            std::lock_guard<std::mutex> lock(owner_->mutex);
 
+            t->delivering.insert(piece);
+            drop_want(t.get(), piece);
+        }
         if (content_begin(t.get())) {
             t->content.arrived(t->content.user, piece, p->bytes.data());
             is_kept = t->content.has(t->content.user, piece);
             content_end(t.get());
         }
+        note_store_has(t.get(), piece, is_kept);
+        return is_kept && owner_->shares;
+    }
+
+    /* Worker. The piece becomes one that libtorrent neither has nor wants; `hashed` tells it
+     * that its hash was given up. */
+    void forget(const std::shared_ptr<storage> &s, std::uint32_t piece,
+                const std::shared_ptr<partial> &p, std::function<void()> hashed)
+    {
+        lt::torrent_handle handle;
         {
             std::lock_guard<std::mutex> lock(owner_->mutex);
-
-            t->delivering.erase(piece);
-            drop_want(t.get(), piece);
+            handle = s->torrent->handle;
         }
-        note_store_has(t.get(), piece, is_kept);
-        boost::asio::post(network_, [s, piece, p] {
+        quietly([&] {
+            handle.reset_piece_deadline(lt::piece_index_t{ int(piece) });
+            handle.piece_priority(lt::piece_index_t{ int(piece) }, lt::dont_download);
+        });
+        boost::asio::post(network_, [s, piece, p, hashed = std::move(hashed)] {
             auto found = s->partials.find(piece);
 
             if (found != s->partials.end() && found->second == p)
                 s->partials.erase(found);
+            hashed();
         });
+        end_writes(p, given_up());
+    }
+
+    /* Worker. */
+    void settle(const std::shared_ptr<torrent_state> &t, std::uint32_t piece)
+    {
+        {
+            std::lock_guard<std::mutex> lock(owner_->mutex);
+            t->delivering.erase(piece);
+        }
         activate_wants(t);
     }
 

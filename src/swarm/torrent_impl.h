@@ -18,6 +18,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -122,10 +123,10 @@ struct torrent_state {
     std::vector<std::uint32_t> changed; /* of the drift, not yet told to peers */
     std::deque<std::uint32_t> feed;     /* store has, engine has not yet */
     std::map<std::uint32_t, clock::time_point> feeding; /* given to libtorrent, since when */
-    std::set<std::uint32_t> delivering;                 /* passed, not yet with the content */
+    std::set<std::uint32_t> delivering;                 /* being handed to the content */
     std::map<std::uint32_t, want> wants;
     std::set<std::tuple<clock::time_point, std::uint64_t, std::uint32_t>> queue; /* not active */
-    std::uint32_t active = 0;   /* wants that are active, and deliveries */
+    std::uint32_t active = 0;   /* wants that are active */
     std::uint32_t unwanted = 0; /* active wants that nobody wants any more */
     std::uint64_t want_numbers = 0;
     bool must_reconcile = false; /* something wanted cannot be had otherwise */
@@ -144,6 +145,8 @@ struct partial {
     std::vector<char> bytes; /* with the padding that follows a file in a hybrid, zeros */
     std::uint32_t size;      /* of the file's bytes in it */
     bool is_fed;             /* comes from the store: nobody needs to be told */
+    /* (n) libtorrent's, of blocks that are here: they end with the piece. */
+    std::vector<std::function<void(const lt::storage_error &)>> writes;
 };
 
 /* libtorrent's view of one epoch of a torrent. (n) */
@@ -157,7 +160,7 @@ struct storage {
 /* torrent_disk.cpp */
 class disk;
 std::unique_ptr<lt::disk_interface> make_disk(session *owner, lt::io_context &network);
-/* The piece passed: hands it to the content. Network thread. */
+/* libtorrent has the piece. Network thread. */
 void disk_passed(disk *disk, const std::shared_ptr<torrent_state> &torrent, std::uint32_t epoch,
                  std::uint32_t piece);
 /* Runs on a worker; on the network thread. */

@@ -162,9 +162,7 @@ class peer final : public lt::peer_plugin
             std::lock_guard<std::mutex> lock(torrent_->owner->mutex);
 
             is_known = piece < torrent_->piece_count;
-            is_here = is_known &&
-                      (torrent_->store_has.get(piece) || torrent_->delivering.count(piece)) &&
-                      torrent_->owner->shares;
+            is_here = is_known && torrent_->store_has.get(piece) && torrent_->owner->shares;
         }
         if (is_here && asked_ < DP_TORRENT_REQUESTS_MAX) {
             asked_++;

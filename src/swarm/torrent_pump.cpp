@@ -98,7 +98,7 @@ void reconcile(const std::shared_ptr<torrent_state> &t)
     for (auto i = t->wants.begin(); i != t->wants.end();) {
         want &w = i->second;
 
-        if (w.is_active && !t->delivering.count(i->first)) {
+        if (w.is_active) {
             t->active--;
             t->unwanted -= w.is_unwanted;
             w.is_active = w.has_blocks = false;
@@ -341,8 +341,8 @@ void note_store_has(torrent_state *t, std::uint32_t piece, bool has)
             has ? (void)t->drifts.erase(piece) : (void)t->drifts.insert(piece);
             t->changed.push_back(piece);
         }
-    } else if (has && !t->store_has.get(piece) && t->owner->shares) {
-        t->feed.push_back(piece);
+    } else if (has && !t->store_has.get(piece) && t->owner->shares && !t->delivering.count(piece)) {
+        t->feed.push_back(piece); /* what libtorrent brought it has anyway */
     }
     t->store_has.set(piece, has);
 }
@@ -366,7 +366,8 @@ void activate_wants(const std::shared_ptr<torrent_state> &t)
 
             if (t->active >= (is_background ? background_max : max))
                 break;
-            if (t->engine_has.get(piece)) { /* it thinks that it has it */
+            if (t->delivering.count(piece) || t->engine_has.get(piece)) {
+                /* It comes to what follows delivery, or libtorrent thinks that it has it. */
                 t->must_reconcile = t->must_reconcile || !t->delivering.count(piece);
                 ++i;
                 continue;

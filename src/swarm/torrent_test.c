@@ -38,6 +38,48 @@ static void wanted_pieces_arrive_hybrid(void **state)
     pieces_arrive(true, 2);
 }
 
+/* What was not kept is fetched again over the same connection, as often as it is wanted. */
+static void what_is_not_kept_comes_again(bool is_hybrid, uint32_t piece)
+{
+    model m;
+    node seed, leech;
+    dp_torrent_peer peer;
+    uint64_t id;
+
+    model_init(&m, 2, is_hybrid);
+    node_init(&seed, &m, 0, 0, PIECES);
+    node_init(&leech, &m, 0, 0, 0);
+    leech.refuses = true;
+    connect_to(&leech, &seed);
+    CHECK(wait_for(peer_has, &leech, piece), "the seed's piece is not seen");
+    CHECK(dp_torrent_peers(leech.torrent, &peer, 1) == 1, "one peer");
+    id = peer.id;
+    for (int i = 0; i < 20; i++) {
+        dp_mutex_lock(&leech.lock);
+        leech.arrivals[piece] = 0;
+        dp_mutex_unlock(&leech.lock);
+        dp_torrent_want(leech.torrent, piece, i % 2 ? 2000 : 0);
+        CHECK(wait_for(has_arrived, &leech, piece), "time %d", i);
+    }
+    CHECK(leech.wrong == 0, "%u wrong", leech.wrong);
+    CHECK(dp_torrent_peers(leech.torrent, &peer, 1) == 1 && peer.id == id, "another connection");
+    CHECK(peer_lacks(&seed, piece), "what is not kept is not announced");
+    node_deinit(&leech);
+    node_deinit(&seed);
+    model_deinit(&m);
+}
+
+static void what_is_not_kept_comes_again_v2(void **state)
+{
+    what_is_not_kept_comes_again(false, 7);
+}
+
+/* The last piece of the first file, with padding behind it. */
+static void what_is_not_kept_comes_again_hybrid(void **state)
+{
+    what_is_not_kept_comes_again(true, PIECES / 2 - 1);
+}
+
 static void peers_say_who_they_are(void **state)
 {
     model m;
@@ -411,6 +453,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wanted_pieces_arrive_v2),
         cmocka_unit_test(wanted_pieces_arrive_hybrid),
+        cmocka_unit_test(what_is_not_kept_comes_again_v2),
+        cmocka_unit_test(what_is_not_kept_comes_again_hybrid),
         cmocka_unit_test(peers_say_who_they_are),
         cmocka_unit_test(what_leaves_and_returns_is_told),
         cmocka_unit_test(a_piece_that_left_can_be_fetched_again),
