@@ -93,6 +93,12 @@ bool dp_http_is_private(const struct sockaddr *address)
     return true;
 }
 
+bool dp_http_may_go(dp_http_reach reach, long redirects, bool is_origin_private, bool is_private)
+{
+    return !is_private || reach == DP_HTTP_ANYWHERE ||
+           (reach == DP_HTTP_ORIGIN && (redirects == 0 || is_origin_private));
+}
+
 /* Whether the request that is under way may go there. */
 static bool may_reach(dp_http_rules *rules, const struct sockaddr *address)
 {
@@ -102,8 +108,7 @@ static bool may_reach(dp_http_rules *rules, const struct sockaddr *address)
     curl_easy_getinfo(rules->easy, CURLINFO_REDIRECT_COUNT, &redirects);
     if (redirects == 0 && is_private)
         rules->is_origin_private = true;
-    if (!is_private || rules->reach == DP_HTTP_ANYWHERE ||
-        (rules->reach == DP_HTTP_ORIGIN && rules->is_origin_private))
+    if (dp_http_may_go(rules->reach, redirects, rules->is_origin_private, is_private))
         return true;
     snprintf(rules->problem, sizeof rules->problem, "%s leads to a private address",
              redirects > 0 ? "a redirect" : "the name");

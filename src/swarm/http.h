@@ -43,6 +43,10 @@ typedef struct dp_http_rules {
     char problem[160]; /* why it was refused; "" */
 } dp_http_rules;
 
+/* Whether a request of that reach may go to an address. `redirects`: followed on the way there;
+ * is_origin_private: the first server was at a private one. */
+bool dp_http_may_go(dp_http_reach reach, long redirects, bool is_origin_private, bool is_private);
+
 /* Loads libcurl once for the process, and never unloads it. DP_E_NOMEM. */
 dp_status dp_http_begin(dp_error *err);
 /* Sets all options on rules->easy, to be called once a handle. */

@@ -81,6 +81,27 @@ static void test_rows(void **state)
     }
 }
 
+static void test_who_may_go_inside(void **state)
+{
+    static const struct {
+        dp_http_reach reach;
+        long redirects;
+        bool is_origin_private, is_private, may_go;
+    } cases[] = {
+        { DP_HTTP_PUBLIC, 0, false, false, true },  { DP_HTTP_PUBLIC, 0, true, true, false },
+        { DP_HTTP_PUBLIC, 1, true, true, false },   { DP_HTTP_ORIGIN, 0, false, false, true },
+        { DP_HTTP_ORIGIN, 0, true, true, true },    { DP_HTTP_ORIGIN, 1, false, false, true },
+        { DP_HTTP_ORIGIN, 1, false, true, false },  { DP_HTTP_ORIGIN, 1, true, true, true },
+        { DP_HTTP_ORIGIN, 4, false, true, false },  { DP_HTTP_ANYWHERE, 0, true, true, true },
+        { DP_HTTP_ANYWHERE, 1, false, true, true },
+    };
+
+    for (size_t i = 0; i < DP_ARRAY_LEN(cases); i++)
+        CHECK(dp_http_may_go(cases[i].reach, cases[i].redirects, cases[i].is_origin_private,
+                             cases[i].is_private) == cases[i].may_go,
+              "row %zu", i);
+}
+
 static void test_redirect(void **state)
 {
     http_fake *end = http_fake_open(files, 1, NULL), *begin;
@@ -211,9 +232,9 @@ static void test_addresses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),      cmocka_unit_test(test_redirect),
-        cmocka_unit_test(test_limits),    cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_rows),      cmocka_unit_test(test_who_may_go_inside),
+        cmocka_unit_test(test_redirect),  cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_addresses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
