@@ -41,6 +41,7 @@ typedef struct dp_swarm_config {
     const char *tls_certificate, *tls_key; /* of the range server, PEM files; NULL: plain HTTP */
     const char *tls_authority;             /* PEM file to trust beside the system's; NULL: none */
     uint32_t wait_ms; /* a wanted page that nobody gave for so long is an error; 0: 60 s */
+    bool is_lazy;     /* nothing is fetched before it is wanted: for who only looks at models */
 } dp_swarm_config;
 
 DP_API dp_status dp_swarm_open(dp_swarm **out, const dp_swarm_config *config, dp_error *err);

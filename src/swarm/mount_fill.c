@@ -23,7 +23,7 @@ static bool may_fill(const dp_mount *m)
     uint64_t total = 0;
 
     if (!atomic_load_explicit(&m->is_described, memory_order_acquire) || m->is_uncached ||
-        !m->swarm->config.disk_bytes)
+        !m->swarm->config.disk_bytes || m->swarm->config.is_lazy)
         return false;
     for (uint32_t i = 0; i < m->id.layout->file_count; i++)
         total += m->id.layout->files[i].pieces.file_size;

@@ -111,7 +111,8 @@ static dp_status write_list(cache *c)
     }
     if (st)
         return st;
-    return dp_buf_format(&c->out, "%s of %u models in %s\n", SIZE(used), models, c->folder);
+    return dp_buf_format(&c->out, "%s of %u model%s in %s\n", SIZE(used), models,
+                         models == 1 ? "" : "s", c->folder);
 }
 
 static json_t *entry_json(const dp_cache_entry *e)

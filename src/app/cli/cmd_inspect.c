@@ -33,7 +33,7 @@ static dp_status write_report(const dp_args *args, const dp_inspect *inspect,
 static int inspect_main(const dp_args *args)
 {
     dp_options *options = NULL;
-    dp_mounts mounts = { .args = args };
+    dp_mounts mounts = { .args = args, .is_lazy = true };
     dp_inspect *inspect = NULL;
     dp_error err = { 0 };
     dp_model_info model;

@@ -58,7 +58,7 @@ static dp_status look(dp_mounts *mounts, const dp_args *args, dp_buf *out, dp_er
 
 static int peers_main(const dp_args *args)
 {
-    dp_mounts mounts = { .args = args };
+    dp_mounts mounts = { .args = args, .is_lazy = true };
     dp_error err = { 0 };
     dp_place place;
     dp_status st;

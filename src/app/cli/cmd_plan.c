@@ -150,7 +150,7 @@ static int plan_main(const dp_args *args)
 {
     dp_options *options = NULL;
     dp_error err = { 0 };
-    plan p = { .mounts = { .args = args } };
+    plan p = { .mounts = { .args = args, .is_lazy = true } };
     dp_status st;
     int code;
     dp_buf out;

@@ -48,7 +48,7 @@ static int render_main(const dp_args *args)
     dp_chat_setup setup = { 0 };
     char *messages_json = NULL, *tools_json = NULL;
     dp_chat_input input = { .is_closed = dp_args_flag(args, "closed") };
-    dp_mounts mounts = { .args = args };
+    dp_mounts mounts = { .args = args, .is_lazy = true };
     dp_vocab *vocab = NULL;
     dp_output *output = NULL;
     dp_error err = { 0 };

@@ -74,7 +74,7 @@ done:
 
 static int tokenize_main(const dp_args *args)
 {
-    dp_mounts mounts = { .args = args };
+    dp_mounts mounts = { .args = args, .is_lazy = true };
     dp_vocab *vocab = NULL;
     char *text = NULL;
     dp_error err = { 0 };

@@ -21,6 +21,7 @@ dp_status dp_mounts_open_swarm(dp_mounts *m, dp_error *err)
     if (!setup)
         return dp_fail(err, DP_E_NOMEM, "%s: no memory for a node", m->args->command->name);
     st = dp_swarm_setup_read(setup, m->args, m->shares, err);
+    setup->config.is_lazy = m->is_lazy;
     if (!st)
         st = dp_swarm_open(&m->swarm, &setup->config, err);
     m->keeps = setup->config.cache_folder && setup->config.disk_bytes;

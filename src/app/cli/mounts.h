@@ -21,6 +21,7 @@
 typedef struct dp_mounts {
     const dp_args *args; /* set by the command; all else zero */
     bool shares;         /* whatever --share says: set by commands that share */
+    bool is_lazy;        /* fetches what is looked at and no more: set by commands that look */
     dp_swarm *swarm;     /* NULL: nothing asked for one */
     bool keeps;          /* the node was given a cache */
     dp_mount *mounts[DP_MOUNTS_MAX];

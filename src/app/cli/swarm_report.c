@@ -113,8 +113,10 @@ static dp_status write_layer(const uint32_t *holders, uint32_t layer, uint32_t c
     for (uint32_t i = 0; i < count; i++)
         sorted[i] = holders[i];
     qsort(sorted, count, sizeof *sorted, by_value);
-    st = dp_buf_format(out, "layer %3u: each expert held by %u to %u, half of them by %u or more",
-                       layer, sorted[0], sorted[count - 1], sorted[count / 2]);
+    st = dp_buf_format(out, "layer %3u: each expert held by %u", layer, sorted[0]);
+    if (!st && sorted[0] != sorted[count - 1])
+        st = dp_buf_format(out, " to %u, half of them by %u or more", sorted[count - 1],
+                           sorted[count / 2]);
     dp_free(sorted);
     if (!st)
         st = write_missing(holders, count, out);
