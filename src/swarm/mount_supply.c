@@ -1,6 +1,7 @@
 /* The store, the pager and the torrent as one supply of pieces; and the store as the content of
  * the torrent. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/status.h"
 #include "swarm/mount.h"
@@ -99,6 +100,21 @@ static void mount_unwant(void *user, uint32_t piece)
     dp_mutex_unlock(&m->lock);
 }
 
+/* Appends who would give more if it were told a token. */
+static void explain_tokens(const dp_mount *m, char *out, size_t size)
+{
+    dp_pager_peer_stats stats[64];
+    size_t count = m->pager ? dp_pager_peers(m->pager, stats, DP_ARRAY_LEN(stats)) : 0;
+    size_t used = strlen(out);
+
+    for (size_t i = 0; i < DP_MIN(count, DP_ARRAY_LEN(stats)); i++) {
+        if (stats[i].wants_token) {
+            snprintf(out + used, size - used, "; %s wants a token (--swarm-token)", stats[i].name);
+            return;
+        }
+    }
+}
+
 static void mount_explain(void *user, uint32_t piece, char *out, size_t size)
 {
     dp_mount *m = user;
@@ -113,11 +129,12 @@ static void mount_explain(void *user, uint32_t piece, char *out, size_t size)
     if (!metainfo)
         snprintf(out, size, "the server gives nothing");
     else if (seed_count)
-        snprintf(out, size, "%u peers and %zu web seeds, who may hold it gives nothing",
-                 m->peers_seen, seed_count);
+        snprintf(out, size, "%u peer%s and %zu web seed%s, who may hold it gives nothing",
+                 m->peers_seen, &"s"[m->peers_seen == 1], seed_count, &"s"[seed_count == 1]);
     else
-        snprintf(out, size, "%u peers, %s", m->peers_seen, what);
+        snprintf(out, size, "%u peer%s, %s", m->peers_seen, &"s"[m->peers_seen == 1], what);
     dp_mutex_unlock(&m->lock);
+    explain_tokens(m, out, size);
 }
 
 static void mount_stop(void *user)

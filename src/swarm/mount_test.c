@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "store/store.h"
+#include "swarm/http_fake.h"
 #include "swarm/local_files.h"
 #include "swarm/mount.h"
 #include "testing/check.h"
@@ -297,6 +298,121 @@ static void a_magnet_link_is_mounted(void **unused)
     }
 }
 
+/* Who refuses ranges without a token gives pieces by BitTorrent all the same; and nothing need be
+ * kept for them to come again. */
+static void a_token_is_missing(void **unused)
+{
+    char torrent_at[64], http_at[64];
+    path torrent, model;
+    dp_swarm_config giving = {
+        .listen = "127.0.0.1:0", .http_listen = "127.0.0.1:0", .shares = true, .token = "secret"
+    };
+    const char *peers[] = { torrent_at };
+    dp_swarm_config config = { .peers = peers, .peer_count = 1 };
+    dp_swarm *giver, *node;
+    dp_swarm_stats stats;
+    dp_mount *mount;
+    dp_error err;
+
+    in_folder(&torrent, "m.torrent");
+    CHECK_OK(dp_swarm_open(&giver, &giving, &err), err);
+    CHECK_OK(dp_swarm_share(giver, in_folder(&model, "m.gguf"), torrent.text, &err), err);
+    dp_swarm_addresses(giver, torrent_at, http_at);
+    CHECK_OK(dp_swarm_open(&node, &config, &err), err);
+    CHECK_OK(dp_mount_open(&mount, node, torrent.text, &err), err);
+    check_all(mount, 7);
+    check_all(mount, 8);
+    dp_swarm_stats_read(node, &stats);
+    CHECK(stats.page_ms_p50 < 300, "a page takes %.0f ms", stats.page_ms_p50);
+    dp_mount_close(mount);
+    dp_swarm_close(node);
+    dp_swarm_close(giver);
+}
+
+static bool promises(void *user, uint32_t piece)
+{
+    return true;
+}
+
+static dp_status breaks_it(void *user, uint32_t piece, void *out, dp_error *err)
+{
+    return DP_E_NOTFOUND;
+}
+
+static void keeps_nothing(void *user, uint32_t piece, const void *bytes)
+{
+}
+
+/* One that gives nothing by BitTorrent either: the error says what would help. */
+static void the_missing_token_is_named(void **unused)
+{
+    http_fake_rules closed = { .need = "Authorization: Bearer secret\r\n" };
+    char key[65], at[80];
+    http_fake_file file = { at, (const uint8_t *)"", 1 };
+    http_fake *fake = http_fake_open(&file, 1, &closed);
+    dp_torrents_config giving = { .listen = "127.0.0.1:0",
+                                  .http_port = http_fake_port(fake),
+                                  .shares = true };
+    dp_torrent_content content = { promises, breaks_it, keeps_nothing, NULL };
+    char torrent_at[64], says[128];
+    const char *peers[] = { torrent_at };
+    dp_swarm_config config = { .peers = peers, .peer_count = 1, .wait_ms = 3000 };
+    path torrent;
+    dp_metainfo *metainfo;
+    dp_torrents *session;
+    dp_torrent *giver;
+    dp_swarm *node;
+    dp_mount *mount;
+    dp_error err;
+
+    info_key(key);
+    snprintf(at, sizeof at, "/%s/m.gguf", key); /* nobody has asked for it yet */
+    CHECK_OK(dp_local_metainfo(&metainfo, in_folder(&torrent, "m.torrent"), &err), err);
+    CHECK_OK(dp_torrents_open(&session, &giving, &err), err);
+    CHECK_OK(dp_torrent_add(&giver, session, metainfo, &content, &err), err);
+    dp_metainfo_close(metainfo);
+    snprintf(torrent_at, sizeof torrent_at, "127.0.0.1:%u", dp_torrents_port(session));
+    CHECK_OK(dp_swarm_open(&node, &config, &err), err);
+    assert_int_equal(dp_mount_open(&mount, node, torrent.text, &err), DP_E_TIMEOUT);
+    snprintf(says, sizeof says, "; 127.0.0.1:%u wants a token (--swarm-token))",
+             http_fake_port(fake));
+    CHECK(strstr(err.text, says), "%s", err.text);
+    dp_swarm_close(node);
+    dp_torrent_remove(giver);
+    dp_torrents_close(session);
+    http_fake_close(fake);
+}
+
+/* The node's thread is told to leave the mount alone, so that time is ours. */
+static void only_who_is_not_lazy_fetches_ahead(void **unused)
+{
+    char torrent_at[64], http_at[64], key[65], url[256];
+    path cache;
+    dp_swarm *giver = open_giver(torrent_at, http_at);
+
+    info_key(key);
+    snprintf(url, sizeof url, "http://%s/%s/m.gguf", http_at, key);
+    for (int is_lazy = 0; is_lazy < 2; is_lazy++) {
+        dp_swarm_config config = { .cache_folder = in_folder(&cache, is_lazy ? "lazy" : "eager"),
+                                   .disk_bytes = 64 << 20,
+                                   .is_lazy = is_lazy };
+        uint64_t now = dp_clock_now_ns(&dp_clock_real);
+        dp_swarm *node;
+        dp_mount *mount;
+        dp_error err;
+
+        CHECK_OK(dp_swarm_open(&node, &config, &err), err);
+        CHECK_OK(dp_mount_open(&mount, node, url, &err), err);
+        dp_swarm_dismiss(node, mount);
+        for (uint64_t s = 1; s <= 10; s++)
+            dp_mount_tick(mount, now + s * 1000000000, false);
+        assert_int_equal(mount->fill_reads > 0, !is_lazy);
+        dp_mount_close(mount);
+        dp_swarm_close(node);
+    }
+    dp_swarm_close(giver);
+}
+
 static void nobody_is_an_error_in_time(void **unused)
 {
     path torrent;
@@ -345,6 +461,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_small_cache_keeps_what_all_need, setup, teardown),
         cmocka_unit_test_setup_teardown(a_torrent_is_mounted_from_a_peer, setup, teardown),
         cmocka_unit_test_setup_teardown(a_magnet_link_is_mounted, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_token_is_missing, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_missing_token_is_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(only_who_is_not_lazy_fetches_ahead, setup, teardown),
         cmocka_unit_test_setup_teardown(nobody_is_an_error_in_time, setup, teardown),
     };
 

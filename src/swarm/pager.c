@@ -522,6 +522,7 @@ size_t dp_pager_peers(dp_pager *pager, dp_pager_peer_stats *out, size_t max)
             .bad_pieces = e->bad_pieces,
             .banned_s = seconds_until(e->banned_until_ns, now),
             .backoff_s = seconds_until(e->backoff_until_ns, now),
+            .wants_token = site->wants_token,
         };
         memcpy(out[i].name, site->name, sizeof out[i].name);
     }

@@ -11,7 +11,7 @@
  *          late is used if it is first. A piece that hashes wrong is asked of somebody else, the
  *          liar is banned. 404 clears the have bit, 503 and refusals back off. A job
  *          that no endpoint has ends with DP_E_NOTFOUND at once, so that the caller can
- *          fall back; at its deadline with DP_E_TIMEOUT.
+ *          fall back (401 of a peer: it has nothing for us for a while); at its deadline with DP_E_TIMEOUT.
  *
  * Unhashed Files without known hashes (URLs): every response must be a 206 whose
  *          Content-Range names the asked range and the known size, with the ETag or
@@ -96,6 +96,7 @@ typedef struct dp_pager_peer_stats {
     double bytes_s, rtt_ms;
     uint32_t pieces, failures, stalls, bad_pieces;
     double banned_s, backoff_s; /* yet to come */
+    bool wants_token;           /* it answered 401 last */
 } dp_pager_peer_stats;
 
 size_t dp_pager_peers(dp_pager *pager, dp_pager_peer_stats *out, size_t max);

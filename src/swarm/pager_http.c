@@ -153,6 +153,12 @@ static dp_picker_end end_of(const transfer *t, CURLcode code)
     return status >= 300 && code == CURLE_OK ? DP_PICKER_END_REFUSED : DP_PICKER_END_CUT;
 }
 
+/* A web seed is told no token, so none is missing. */
+static bool wants_token(const transfer *t)
+{
+    return t->site->is_peer && t->rules.head.status == 401;
+}
+
 /* For the sentence of a job that ends without its bytes. */
 static void note_problem(transfer *t, CURLcode code)
 {
@@ -161,6 +167,9 @@ static void note_problem(transfer *t, CURLcode code)
     if (t->rules.problem[0])
         snprintf(pager->problem, sizeof pager->problem, "%.90s: %.150s", t->site->name,
                  t->rules.problem);
+    else if (wants_token(t))
+        snprintf(pager->problem, sizeof pager->problem, "%.90s wants a token (--swarm-token)",
+                 t->site->name);
     else if (code && !t->unwanted)
         snprintf(pager->problem, sizeof pager->problem, "%s: %s", t->site->name,
                  curl_easy_strerror(code));
@@ -186,7 +195,12 @@ static void finish_transfer(transfer *t, CURLcode code)
     pager->connects += (uint64_t)connects;
     if (end != DP_PICKER_END_WHOLE)
         note_problem(t, code);
-    if (t->is_changed) /* nothing it gives is of the file that was begun */
+    if (wants_token(t) && !t->site->wants_token) {
+        t->site->wants_token = true;
+        DP_LOG_WARN("swarm", "%s", pager->problem);
+    }
+    /* Nothing it gives is of the file that was begun; or it gives nothing. */
+    if (t->is_changed || wants_token(t))
         dp_picker_ban(pager->picker, t->ask->endpoint, dp_pager_now(pager));
     end_transfer(t, end, (uint64_t)t->rules.head.retry_s * 1000000000);
     dp_mutex_unlock(&pager->lock);

@@ -36,6 +36,7 @@ typedef struct site {
     uint32_t transfer_count;
     uint32_t cold_count; /* connections to be made before anybody asks */
     bool is_peer, allows_private;
+    bool wants_token; /* it refused ours, or that we sent none */
     char name[96];
     char **urls; /* [file_count] */
     char **tags; /* [file_count] of files without hashes: of the first response; NULL: not yet */

@@ -76,6 +76,7 @@ static bool accept_head(transfer *t)
     past -= DP_MIN(past - 1, (uint64_t)(pretransfer_s * 1e9));
     dp_picker_answered(t->pager->picker, t->ask, past, now);
     t->is_accepted = true;
+    t->site->wants_token = false;
     return true;
 }
 

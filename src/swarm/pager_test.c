@@ -547,6 +547,7 @@ static void test_token(void **state)
 {
     static rig r;
     http_fake_rules closed = { .need = "Authorization: Bearer secret\r\n" };
+    dp_pager_peer_stats peer;
 
     rig_open(&r, true);
     rig_fake(&r, 0, &closed);
@@ -559,6 +560,17 @@ static void test_token(void **state)
     rig_wait(&r, 10);
     check_jobs("a web seed is told no secret", &r, 0, 5, DP_E_TIMEOUT);
     CHECK(strstr(r.jobs[0].text, "fake answered 401"), "%s", r.jobs[0].text);
+    dp_pager_remove(r.pager, r.ids[0]);
+
+    /* Who wants another one has nothing for us. */
+    closed.need = "Authorization: Bearer other\r\n";
+    http_fake_set(r.fakes[0], &closed);
+    r.ids[0] = rig_add(&r, http_fake_port(r.fakes[0]), true, NULL, true);
+    rig_submit(&r, 0, 5, DP_PAGER_DEMAND, WAIT_MS);
+    rig_wait(&r, 15);
+    check_jobs("another token", &r, 0, 5, DP_E_NOTFOUND);
+    CHECK(strstr(r.jobs[0].text, "fake wants a token (--swarm-token)"), "%s", r.jobs[0].text);
+    CHECK(dp_pager_peers(r.pager, &peer, 1) == 1 && peer.wants_token, "it is not said");
     rig_close(&r);
 }
 

@@ -349,7 +349,7 @@ static void park_locked(swarm_source *s, fetch *f)
 static void describe_timeout(swarm_source *s, fetch *f)
 {
     dp_layout_place place = dp_layout_find(s->layout, f->job.piece);
-    char who[128] = "";
+    char who[256] = "";
 
     s->supply.explain(s->supply.user, f->job.piece, who, sizeof who);
     dp_fail(&f->error, DP_E_TIMEOUT, "piece %u of %s: nobody gave it within %.3g s (%s)",

@@ -66,8 +66,8 @@ uint64_t dp_torrents_uploaded(const dp_torrents *session); /* bytes of pieces */
 typedef struct dp_torrent_content {
     bool (*has)(void *user, uint32_t piece);
     dp_status (*read)(void *user, uint32_t piece, void *out, dp_error *err); /* checked bytes */
-    /* A piece that libtorrent fetched, already hashed by it. It is announced to peers, so one
-     * that `has` denies afterwards is taken back. */
+    /* A piece that libtorrent fetched, hashed. The want of it is over. libtorrent has it from
+     * here on, and peers are told, where `has` says so afterwards and the session shares. */
     void (*arrived)(void *user, uint32_t piece, const void *bytes);
     void *user;
 } dp_torrent_content;
