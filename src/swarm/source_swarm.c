@@ -208,8 +208,12 @@ static void give_up_all_locked(swarm_source *s)
                          &s->running };
 
     for (size_t i = 0; i < DP_ARRAY_LEN(lists); i++) {
-        dp_link *next;
-        for (dp_link *link = lists[i]->next; link != lists[i]; link = next) {
+        dp_link *last = lists[i]->previous, *next;
+        bool is_over = dp_link_is_alone(lists[i]);
+
+        /* What cannot end yet is put behind the last. */
+        for (dp_link *link = lists[i]->next; !is_over; link = next) {
+            is_over = link == last;
             next = link->next;
             give_up_locked(s, read_of(link));
             /* Those of the first lists come by once more, in the last: harmless. */
