@@ -173,7 +173,7 @@ static void choose_drafts(dp_plan *p, const dp_model *model, uint64_t asked)
 }
 
 /* What a source takes for itself is promised from budgets that can spare it. Small ones lean on
- * what may be passed for code and libraries (docs/tiers.md): what a source uses follows what a
+ * what may be passed for code and libraries (docs/TIERS.md): what a source uses follows what a
  * step asks of it, and that is little then. */
 static uint64_t source_bytes(uint64_t own_bytes, uint64_t budget_bytes)
 {
