@@ -144,9 +144,12 @@ static void parse(http_fake *fake, ask *a, const char *request)
     }
     if (a->rules.need && !strstr(request, a->rules.need))
         a->rules.status = 401;
-    if (!a->file ||
-        (a->rules.lacks_end && a->last >= a->rules.lacks_begin && a->first < a->rules.lacks_end))
+    if (!a->file || (a->first >= a->rules.lacks_begin && a->first < a->rules.lacks_end))
         a->rules.status = 404;
+    else if (a->first < a->rules.lacks_begin && a->last >= a->rules.lacks_begin && a->has_range)
+        a->last = a->rules.lacks_begin - 1;
+    if (a->rules.most && a->has_range)
+        a->last = DP_MIN(a->last, a->first + a->rules.most - 1);
 }
 
 static bool send_page(client *c, const ask *a)

@@ -34,7 +34,8 @@ typedef struct http_fake_rules {
     const char *range;    /* instead of the right Content-Range */
     uint32_t head_bytes;  /* of one more header */
     const char *need;     /* a header line without which the answer is 401 */
-    uint64_t lacks_begin, lacks_end; /* 404 to ranges that touch these bytes */
+    uint64_t lacks_begin, lacks_end; /* 404 to ranges that begin there, others end before */
+    uint64_t most;                   /* bytes of a range that are given; 0: all of it */
 } http_fake_rules;
 
 typedef struct http_fake_stats {

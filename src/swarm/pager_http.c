@@ -148,6 +148,8 @@ static dp_picker_end end_of(const transfer *t, CURLcode code)
         return DP_PICKER_END_REFUSED;
     if (status == 404 || status == 410)
         return DP_PICKER_END_GONE;
+    if (status == 416)
+        return DP_PICKER_END_PAST;
     if (status == 429 || status / 100 == 5)
         return DP_PICKER_END_BUSY;
     return status >= 300 && code == CURLE_OK ? DP_PICKER_END_REFUSED : DP_PICKER_END_CUT;

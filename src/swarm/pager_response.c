@@ -48,7 +48,7 @@ static bool accept_head(transfer *t)
 {
     const dp_http_head *head = &t->rules.head;
     const dp_layout_file *file = &t->pager->config.layout->files[t->ask->file];
-    uint64_t size = file->pieces.file_size;
+    uint64_t size = file->pieces.file_size, last = t->ask->offset + t->ask->size - 1;
     bool is_all = t->ask->offset == 0 && t->ask->size == size;
     double pretransfer_s = 0;
     uint64_t now = dp_pager_now(t->pager), past;
@@ -61,8 +61,7 @@ static bool accept_head(transfer *t)
     if (head->status == 200 && (!is_all || !head->has_length || head->length != size))
         return refuse(t, "gave the whole file instead of a range");
     if (head->status == 206) {
-        if (!head->has_range || head->range_first != t->ask->offset ||
-            head->range_last != t->ask->offset + t->ask->size - 1)
+        if (!head->has_range || head->range_first != t->ask->offset || head->range_last > last)
             return refuse(t, "gave another range than the one asked for");
         if (!file->hashes && head->has_total && head->total != size)
             t->is_changed = true;
@@ -71,6 +70,10 @@ static bool accept_head(transfer *t)
     }
     if (!is_same_version(t, file))
         return false;
+    /* A server may give less than was asked for (RFC 9110, 15.3.7): of ours what it has. */
+    if (head->status == 206 && head->range_last < last &&
+        !dp_picker_shortened(t->pager->picker, t->ask, head->range_last - t->ask->offset + 1))
+        return refuse(t, "gave a part of the range that ends within a piece");
     curl_easy_getinfo(t->rules.easy, CURLINFO_PRETRANSFER_TIME, &pretransfer_s);
     past = now - t->begin_ns;
     past -= DP_MIN(past - 1, (uint64_t)(pretransfer_s * 1e9));

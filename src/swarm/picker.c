@@ -115,6 +115,8 @@ bool dp_picker_set_have(dp_picker *p, uint32_t id, const uint8_t *have)
             return false;
         memcpy(e->have, have, p->have_size);
     }
+    e->is_listed = have != NULL;
+    dp_picker_forgive_cuts(e);
     p->has_news = p->is_unsure = true;
     return true;
 }

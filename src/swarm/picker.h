@@ -19,6 +19,12 @@
  *          answer that is too slow asks somebody else for its last pieces, and the answer goes
  *          on. Prefetch and fill are asked in small ranges so that demand finds a free line.
  *
+ * Refusals A refusal is about pieces, a failure is about the endpoint. A 404 means that the
+ *          first piece of the range is not there, an answer that is shorter than the range
+ *          that the next one is not; an answer that breaks where the endpoint says it lost a piece
+ *          is a refusal that came too late for a status. None of these makes it rest, unless
+ *          it refuses DP_PICKER_REFUSALS_MAX times and gives nothing in between.
+ *
  * Faults   Nothing for the stall limit: what is left is asked of others, the endpoint backs
  *          off (500 ms, doubled each time up to a minute; a whole answer takes one back). An
  *          ask that stays silent, or from which nothing is wanted any more and that would
@@ -52,6 +58,7 @@
 #define DP_PICKER_SILENT_NS      ((uint64_t)5000000000) /* then a silent ask is dropped */
 #define DP_PICKER_BACKOFF_NS     ((uint64_t)500000000)
 #define DP_PICKER_BACKOFF_NS_MAX ((uint64_t)60000000000)
+#define DP_PICKER_REFUSALS_MAX   32                     /* in a row, then they count as a failure */
 #define DP_PICKER_PATIENCE_NS    ((uint64_t)2000000000) /* with the only source */
 #define DP_PICKER_BAN_NS         ((uint64_t)600000000000)
 #define DP_PICKER_ASK_MAX        ((uint64_t)64 << 20) /* bytes of an ask of demand */
@@ -72,10 +79,12 @@ void dp_picker_close(dp_picker *p); /* wants and asks are forgotten */
 
 /* ---- endpoints ------------------------------------------------------------------------ */
 
-/* have: piece bits, BitTorrent's order, copied; NULL: everything. *id: counted up, never used
+/* have: piece bits, BitTorrent's order, copied; NULL: everything, or of each file all or
+ * nothing, as web seeds have them. *id: counted up, never used
  * again. DP_E_LIMIT, DP_E_NOMEM. */
 dp_status dp_picker_add(dp_picker *p, const uint8_t *have, uint32_t *id, dp_error *err);
-/* NULL: everything. False: no memory for the bits; it then has what it had. */
+/* NULL: everything. False: no memory for the bits; it then has what it had. What broke where
+ * it says now that it has nothing is forgiven. */
 bool dp_picker_set_have(dp_picker *p, uint32_t id, const uint8_t *have);
 /* Nothing more is asked of it; its asks are given back by dp_picker_next as DROP. */
 void dp_picker_remove(dp_picker *p, uint32_t id);
@@ -199,6 +208,11 @@ dp_picker_act dp_picker_next(dp_picker *p, uint64_t now_ns);
 /* The head of the response came; latency_ns without making the connection, 0: not measured. */
 void dp_picker_answered(dp_picker *p, dp_picker_ask *ask, uint64_t latency_ns, uint64_t now_ns);
 
+/* The head says that of what was asked only the first `size` bytes come: the rest waits again, and
+ * who says what it has does not have the next piece. False, and nothing was done: they do
+ * not end with a piece of it, so this is no answer. */
+bool dp_picker_shortened(dp_picker *p, dp_picker_ask *ask, uint64_t size);
+
 /* `size` bytes of the body came. How many of them belong together: *want NULL: drop them; else
  * they go to [*offset, ...) of that piece, and if its state is now DP_PICKER_FULL it is the
  * executor's to judge. Call again with the rest. 0: more came than was asked. */
@@ -208,7 +222,8 @@ size_t dp_picker_arrived(dp_picker *p, dp_picker_ask *ask, size_t size, uint64_t
 typedef enum dp_picker_end {
     DP_PICKER_END_WHOLE,   /* every byte came */
     DP_PICKER_END_CUT,     /* no connection, or it broke */
-    DP_PICKER_END_GONE,    /* 404: not there */
+    DP_PICKER_END_GONE,    /* 404: its first piece is not there; of a web seed: the file */
+    DP_PICKER_END_PAST,    /* 416: nor is what follows; of a web seed: the file ends before */
     DP_PICKER_END_BUSY,    /* 503: later */
     DP_PICKER_END_REFUSED, /* anything else that is no answer to the question */
     DP_PICKER_END_DROPPED, /* as dp_picker_next said, or at close: nobody's fault */

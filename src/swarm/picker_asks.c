@@ -1,6 +1,7 @@
 /* Asks: what one covers, what arrives for it, how it ends. */
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/mem.h"
 #include "swarm/picker_inner.h"
 
@@ -35,17 +36,22 @@ uint32_t dp_picker_live(const dp_picker *p, uint32_t piece, uint32_t filled)
     return count;
 }
 
-/* After an ask ended, stalled or went on: its pieces from the next byte on. */
+/* Backwards: what waits again is put before the rest. */
+static void settle_range(dp_picker *p, uint32_t first, uint32_t end)
+{
+    for (uint32_t piece = end; piece-- > first;) {
+        dp_picker_want *w = dp_picker_find(p, piece);
+
+        if (w)
+            dp_picker_settle(p, w);
+    }
+}
+
 void dp_picker_settle_rest(dp_picker *p, const dp_picker_ask *ask)
 {
     uint32_t offset, at = dp_picker_at(p, ask, &offset);
 
-    for (uint32_t piece = ask->first_piece + ask->piece_count; piece-- > at;) {
-        dp_picker_want *w = dp_picker_find(p, piece);
-
-        if (w)
-            dp_picker_settle(p, w); /* backwards: what waits again is put before the rest */
-    }
+    settle_range(p, at, ask->first_piece + ask->piece_count);
 }
 
 dp_picker_ask *dp_picker_ask_begin(dp_picker *p, endpoint *e, dp_picker_want *first, uint32_t count,
@@ -134,6 +140,7 @@ void dp_picker_answered(dp_picker *p, dp_picker_ask *ask, uint64_t latency_ns, u
 static void note_arrival(endpoint *e, dp_picker_ask *ask, size_t size, uint64_t now_ns)
 {
     begin_spans(e, ask, now_ns);
+    e->refusals = 0;
     e->busy_bytes += size;
     if (now_ns - e->busy_ns > SPAN_NS) {
         sample_rate(e, now_ns);
@@ -224,40 +231,153 @@ size_t dp_picker_arrived(dp_picker *p, dp_picker_ask *ask, size_t size, uint64_t
     return n;
 }
 
-/* Fewer bytes are asked next time until the piece that is not there is found. */
-static void note_gone(dp_picker *p, endpoint *e, const dp_picker_ask *ask)
+/* ---- refusals: about pieces ---- */
+
+static void lose(dp_picker *p, endpoint *e, uint32_t first, uint32_t count)
 {
-    uint32_t first = ask->first_piece, count = ask->piece_count;
-
-    if (e->have && count > 1) {
-        e->run_max = count / 2;
-        return;
-    }
-    if (!e->have) { /* a web seed has a file or it does not */
-        const dp_layout_file *file = &p->config.layout->files[ask->file];
-
-        first = file->first_piece;
-        count = dp_pieces_count(file->pieces);
-        e->have = dp_alloc(p->have_size, 1);
-        if (!e->have) {
-            dp_picker_ban_endpoint(p, e, p->now_ns);
-            return;
-        }
-        memset(e->have, 0xff, p->have_size);
-    }
     for (uint32_t i = first; i < first + count; i++)
         e->have[i / 8] &= (uint8_t) ~(0x80 >> i % 8);
-    p->is_unsure = true;
+    p->is_unsure = p->has_news = true;
 }
+
+/* False: no memory for what it lacks. */
+static bool make_list(const dp_picker *p, endpoint *e)
+{
+    if (!e->have) {
+        e->have = dp_alloc(p->have_size, 1);
+        if (e->have)
+            memset(e->have, 0xff, p->have_size);
+    }
+    return e->have != NULL;
+}
+
+/* What it does not have it is not asked for again. */
+static void note_gone(dp_picker *p, endpoint *e, const dp_picker_ask *ask, dp_picker_end end)
+{
+    const dp_layout_file *file = &p->config.layout->files[ask->file];
+    uint32_t file_end = file->first_piece + dp_pieces_count(file->pieces);
+
+    if (!make_list(p, e)) {
+        dp_picker_ban_endpoint(p, e, p->now_ns);
+        return;
+    }
+    if (end == DP_PICKER_END_PAST)
+        lose(p, e, ask->first_piece, file_end - ask->first_piece);
+    else if (!e->is_listed)
+        lose(p, e, file->first_piece, file_end - file->first_piece);
+    else
+        lose(p, e, ask->first_piece, 1);
+    if (e->is_listed) /* what is asked for in vain waits for its answer */
+        e->run_max = DP_MAX(ask->piece_count / 2, 1);
+}
+
+bool dp_picker_shortened(dp_picker *p, dp_picker_ask *ask, uint64_t size)
+{
+    const dp_layout_file *file = &p->config.layout->files[ask->file];
+    uint32_t piece_size = p->config.layout->piece_size, end = ask->first_piece + ask->piece_count;
+    endpoint *e = &p->endpoints[ask->_slot];
+    uint32_t short_end;
+
+    DP_ASSERT(ask->_got == 0);
+    if (size == 0 || size >= ask->size || (ask->offset + size) % piece_size)
+        return false;
+    short_end = file->first_piece + (uint32_t)((ask->offset + size) / piece_size);
+    e->to_come -= ask->size - size;
+    ask->size = size;
+    ask->piece_count = short_end - ask->first_piece;
+    ask->_own_end = DP_MIN(ask->_own_end, short_end);
+    if (e->is_listed)
+        lose(p, e, short_end, 1);
+    settle_range(p, short_end, end);
+    p->has_news = true;
+    return true;
+}
+
+/* Whether it says now that it has not what the answer did not bring. */
+static bool is_lost(const endpoint *e, cut at)
+{
+    for (uint32_t i = at.first; i < at.end && e->is_listed; i++) {
+        if (!dp_picker_has(e, i))
+            return true;
+    }
+    return false;
+}
+
+void dp_picker_forgive_cuts(endpoint *e)
+{
+    uint32_t kept = 0;
+
+    if (e->cut_count == 0)
+        return;
+    for (uint32_t i = 0; i < e->cut_count; i++) {
+        if (!is_lost(e, e->cuts[i])) {
+            e->cuts[kept++] = e->cuts[i];
+            continue;
+        }
+        e->failures--;
+        e->fail_level -= e->fail_level > 0;
+    }
+    e->cut_count = kept;
+    if (kept == 0)
+        e->backoff_ns = 0;
+}
+
+/* ---- failures: about the endpoint ---- */
 
 void dp_picker_back_off(endpoint *e, uint64_t retry_ns, uint64_t now_ns)
 {
     uint64_t ns = DP_PICKER_BACKOFF_NS << DP_MIN(e->fail_level, 10);
 
+    e->cut_count = 0;
     e->fail_level++;
     e->failed_ns = now_ns;
     e->backoff_ns = now_ns + DP_MIN(ns, DP_PICKER_BACKOFF_NS_MAX);
     e->retry_ns = retry_ns ? now_ns + DP_MIN(retry_ns, DP_PICKER_BACKOFF_NS_MAX) : 0;
+}
+
+static void note_failure(dp_picker *p, endpoint *e, uint64_t retry_ns)
+{
+    e->failures++;
+    dp_picker_back_off(e, retry_ns, p->now_ns);
+}
+
+/* A cut is a refusal where the endpoint said, or will say, that it lost what it did not bring. */
+static void note_cut(dp_picker *p, endpoint *e, const dp_picker_ask *ask)
+{
+    uint32_t offset, count = e->cut_count;
+    cut at = { dp_picker_at(p, ask, &offset), ask->first_piece + ask->piece_count };
+    bool may_forgive;
+
+    if (is_lost(e, at))
+        return;
+    /* Only where nothing but cuts made it rest may all be forgiven. */
+    may_forgive = count < CUTS_MAX && (count > 0 || e->backoff_ns <= p->now_ns);
+    note_failure(p, e, 0);
+    if (may_forgive) {
+        e->cuts[count] = at;
+        e->cut_count = count + 1;
+    }
+}
+
+/* What an answer that was not whole says. */
+static void note_end(dp_picker *p, endpoint *e, const dp_picker_ask *ask, dp_picker_end end,
+                     uint64_t retry_ns)
+{
+    switch (end) {
+    case DP_PICKER_END_GONE:
+    case DP_PICKER_END_PAST:
+        note_gone(p, e, ask, end);
+        if (++e->refusals > DP_PICKER_REFUSALS_MAX)
+            note_failure(p, e, 0);
+        break;
+    case DP_PICKER_END_CUT:
+        note_cut(p, e, ask);
+        break;
+    case DP_PICKER_END_DROPPED:
+        break;
+    default:
+        note_failure(p, e, end == DP_PICKER_END_BUSY ? retry_ns : 0);
+    }
 }
 
 void dp_picker_ended(dp_picker *p, dp_picker_ask *ask, dp_picker_end end, uint64_t retry_ns,
@@ -281,15 +401,13 @@ void dp_picker_ended(dp_picker *p, dp_picker_ask *ask, dp_picker_end end, uint64
     if (is_whole) {
         e->fail_level -= e->fail_level > 0;
         e->backoff_ns = e->retry_ns = 0;
+        e->cut_count = 0;
         e->run_max *= 2;
         e->last_ns = now_ns;
         e->line_count = DP_MAX(e->line_count, e->ask_count + 1);
         e->grown_count = DP_MAX(e->grown_count, e->ask_count + 1);
-    } else if (end == DP_PICKER_END_GONE) {
-        note_gone(p, e, ask);
-    } else if (end != DP_PICKER_END_DROPPED) {
-        e->failures++;
-        dp_picker_back_off(e, end == DP_PICKER_END_BUSY ? retry_ns : 0, now_ns);
+    } else {
+        note_end(p, e, ask, end, retry_ns);
     }
     if (!is_whole)
         e->line_count = e->grown_count = e->ask_count; /* such an end closes connections */

@@ -10,10 +10,18 @@
 
 #define BUCKET_COUNT 4096 /* chains of wants by piece: thousands may wait */
 
+#define CUTS_MAX     4    /* of an endpoint that are remembered */
+
+/* Pieces [first, end) of an answer that broke before it brought them. */
+typedef struct cut {
+    uint32_t first, end;
+} cut;
+
 typedef struct endpoint {
     uint32_t id;
     bool is_used;    /* the slot is */
     bool is_removed; /* and waits for its last ask to end */
+    bool is_listed;  /* it says what it has; else it has files or has not */
     uint8_t *have;   /* NULL: everything */
 
     uint32_t ask_count;
@@ -25,7 +33,10 @@ typedef struct endpoint {
     uint64_t last_ns;     /* of a whole answer */
     uint64_t busy_ns;     /* since when bytes have been coming; 0: they are not */
     uint64_t busy_bytes;  /* since then */
-    uint32_t run_max;     /* pieces: after a 404 the missing one is searched for; 0: any */
+    uint32_t run_max;     /* pieces: where one is missing more may be; 0: any */
+    uint32_t refusals;    /* since it gave a byte */
+    cut cuts[CUTS_MAX];   /* that made it rest, and nothing else did since */
+    uint32_t cut_count;
     uint32_t fail_level;  /* doublings of its next rest: failures up, whole answers down */
     uint64_t failed_ns, backoff_ns; /* backs off until then ... */
     uint64_t retry_ns;              /* ... and the server said not before */
@@ -88,6 +99,8 @@ uint32_t dp_picker_live(const dp_picker *p, uint32_t piece, uint32_t filled);
 void dp_picker_settle_rest(dp_picker *p, const dp_picker_ask *ask);
 void dp_picker_note_latency(endpoint *e, uint64_t latency_ns); /* 0: not measured */
 void dp_picker_back_off(endpoint *e, uint64_t retry_ns, uint64_t now_ns);
+/* What it has changed: answers that broke at what it lost were refusals. */
+void dp_picker_forgive_cuts(endpoint *e);
 /* A free ask is there. All `count` pieces are wanted, of one file. */
 dp_picker_ask *dp_picker_ask_begin(dp_picker *p, endpoint *e, dp_picker_want *first, uint32_t count,
                                    uint32_t class_, bool is_hedge);

@@ -227,13 +227,29 @@ static void act_all(world *w)
     }
 }
 
-static bool misses_one(const peer *peer, const dp_picker_ask *ask)
+/* The answer's head, as a server gives it: what it has from the beginning of the range on. False: it
+ * has nothing of it. What it tells so is no secret any more. */
+static bool answer(world *w, peer *peer, flight *f)
 {
-    for (uint32_t i = 0; i < ask->piece_count; i++) {
-        if (bit(peer->lacks, ask->first_piece + i))
-            return true;
+    dp_picker_ask *ask = f->ask;
+    uint32_t count = 0, file_first = w->files[ask->file].first_piece;
+
+    while (count < ask->piece_count && !bit(peer->lacks, ask->first_piece + count))
+        count++;
+    if (count < ask->piece_count)
+        clear(peer->have, ask->first_piece + count);
+    if (count == 0) {
+        end_flight(w, f, DP_PICKER_END_GONE);
+        return false;
     }
-    return false;
+    dp_picker_answered(w->p, ask, peer->latency_ns, w->now);
+    f->is_answered = true;
+    if (count < ask->piece_count)
+        CHECK(dp_picker_shortened(w->p, ask,
+                                  (uint64_t)(ask->first_piece + count - file_first) * PIECE -
+                                      ask->offset),
+              "whole pieces");
+    return true;
 }
 
 static void step_flight(world *w, flight *f, uint32_t of_peer, uint64_t step_ns)
@@ -251,15 +267,8 @@ static void step_flight(world *w, flight *f, uint32_t of_peer, uint64_t step_ns)
     }
     if (w->now - f->asked_ns < peer->latency_ns)
         return;
-    if (!f->is_answered && misses_one(peer, f->ask)) {
-        for (uint32_t i = 0; i < f->ask->piece_count && f->ask->piece_count == 1; i++)
-            clear(peer->have, f->ask->first_piece);
-        end_flight(w, f, DP_PICKER_END_GONE);
+    if (!f->is_answered && !answer(w, peer, f))
         return;
-    }
-    if (!f->is_answered)
-        dp_picker_answered(w->p, f->ask, peer->latency_ns, w->now);
-    f->is_answered = true;
     f->credit += peer->rate / of_peer * (double)step_ns * 1e-9;
     size = (size_t)DP_MIN(f->credit, (double)(f->ask->size - f->ask->_got));
     f->credit -= (double)size;

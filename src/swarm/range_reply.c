@@ -152,7 +152,7 @@ static dp_status load_piece(dp_range_reply *reply, uint32_t piece)
     reply->has_piece = false;
     st = dp_store_read(reply->file, piece, reply->buffer->bytes, &err);
     if (st) {
-        DP_LOG_DEBUG("range", "cut=1 piece=%u reason=\"%s\"", piece, err.text);
+        DP_LOG_DEBUG("range", "absent piece=%u reason=\"%s\"", piece, err.text);
         return st;
     }
     reply->piece = piece;
@@ -184,15 +184,24 @@ static ssize_t read_bytes(void *user, uint64_t position, char *out, size_t max)
     return (ssize_t)amount;
 }
 
-static bool has_all(const dp_range_reply *reply, dp_pieces pieces, uint64_t size)
+/* How many of the range's bytes are here before the first piece that is not. */
+static uint64_t here_size(const dp_range_reply *reply, dp_pieces pieces, uint64_t size)
 {
-    uint32_t first, count = dp_pieces_of_range(pieces, reply->first, size, &first);
+    uint32_t first, count = dp_pieces_of_range(pieces, reply->first, size, &first), n = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
-        if (!dp_store_has(reply->file, first + i))
-            return false;
-    }
-    return true;
+    while (n < count && dp_store_has(reply->file, first + n))
+        n++;
+    if (n == count)
+        return size;
+    return n ? (uint64_t)(first + n) * pieces.piece_size - reply->first : 0;
+}
+
+static enum MHD_Result say_absent(dp_range_server *server, struct MHD_Connection *connection)
+{
+    dp_mutex_lock(&server->lock);
+    server->stats.absent++;
+    dp_mutex_unlock(&server->lock);
+    return queue_status(connection, MHD_HTTP_NOT_FOUND);
 }
 
 static uint64_t cap_wait_ns(dp_range_server *server, uint64_t size)
@@ -207,7 +216,8 @@ static uint64_t cap_wait_ns(dp_range_server *server, uint64_t size)
     return wait_ns;
 }
 
-/* A response with bytes: it needs room under the cap, for its address, and a buffer. */
+/* A response with bytes: it needs room under the cap, for its address, and a buffer. Its first
+ * piece is read before its head: so one that turns out to be damaged is no broken answer. */
 static enum MHD_Result send_bytes(dp_range_reply *reply, struct MHD_Connection *connection,
                                   const head *h)
 {
@@ -220,6 +230,8 @@ static enum MHD_Result send_bytes(dp_range_reply *reply, struct MHD_Connection *
         reply->buffer = dp_range_server_take_buffer(server, reply->model->layout->piece_size);
         if (!reply->buffer)
             return refuse(server, connection, 0);
+        if (load_piece(reply, (uint32_t)(h->first / reply->model->layout->piece_size)))
+            return say_absent(server, connection);
     }
     return queue(connection,
                  MHD_create_response_from_callback(h->size, (size_t)DP_MIN(h->size, DP_RANGE_BLOCK),
@@ -269,11 +281,12 @@ static enum MHD_Result answer_file(dp_range_reply *reply, struct MHD_Connection 
     reply->first = h.first;
     if (h.size == 0)
         return queue_empty(connection, &h);
-    if (reply->file && !has_all(reply, pieces, h.size)) {
-        dp_mutex_lock(&server->lock);
-        server->stats.absent++;
-        dp_mutex_unlock(&server->lock);
-        return queue_status(connection, MHD_HTTP_NOT_FOUND);
+    if (reply->file) {
+        uint64_t size = here_size(reply, pieces, h.size);
+
+        if (size == 0 || (size < h.size && h.status == MHD_HTTP_OK))
+            return say_absent(server, connection);
+        h.size = size;
     }
     return send_bytes(reply, connection, &h);
 }

@@ -4,16 +4,19 @@
  *          torrent, the torrent's name in front or not (BEP 19), found by look-up and never
  *          as a path of this machine. A response holds one buffer of a piece and reads the
  *          store piece by piece as the client takes them, so what goes out was hashed when it
- *          was read (store.h). A piece that leaves in the middle of a response ends the
- *          connection; no wrong byte is sent. CORS and private-network preflight, so that
+ *          was read (store.h). A piece that leaves, or is found damaged, in the middle of a
+ *          response ends the connection; no wrong byte is sent. CORS and private-network preflight, so that
  *          browsers can be clients.
  *
  * Answers  200  the whole file; of HEAD its size, Accept-Ranges and ETag, the file's root
  *          204  OPTIONS
- *          206  one range whose pieces are all here; If-Range counts
+ *          206  one range, up to the first piece of it that is not here: Content-Range says
+ *               where the answer ends (RFC 9110, 15.3.7), so no client has to guess which piece
+ *               of several is missing; If-Range counts
  *          400  a target that is none; a request with a body
  *          401  without the token
- *          404  no such model or file, or pieces of it that are not here
+ *          404  no such model or file; the first piece of the range is not here; of a request
+ *               for the whole file any
  *          405  another method
  *          416  a range past the end, ill-formed, or several (range_request.h)
  *          503  with Retry-After: over the cap or a limit of the client's address, or no buffer

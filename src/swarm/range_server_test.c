@@ -25,8 +25,14 @@ static const struct {
       131072, SMALL - 131072 },
     { GET(A, "Range: bytes=-1001\r\n"), 206, NULL, 1, SMALL - 1001, 1001 },
     { GET(A, "Range: bytes=328679-999999\r\n"), 206, NULL, 1, SMALL - 1, 1 },
-    { GET(A, "Range: bytes=5-114688\r\n"), 404, NULL, 0, 0, 0 }, /* a byte of piece 7 */
-    { GET(A, "Range: bytes=-300000\r\n"), 404, NULL, 0, 0, 0 },
+    { GET(A, "Range: bytes=5-114688\r\n"), 206, "Content-Range: bytes 5-114687/328680\r\n", 1, 5,
+      114683 }, /* a byte of piece 7 more was asked for */
+    { GET(A, "Range: bytes=-300000\r\n"), 206, "Content-Length: 86008\r\n", 1, SMALL - 300000,
+      86008 },
+    { GET(A, "Range: bytes=0-\r\n"), 206, "Content-Range: bytes 0-114687/328680\r\n", 1, 0,
+      114688 },
+    { GET(A, "Range: bytes=114688-114688\r\n"), 404, NULL, 0, 0, 0 },
+    { GET(A, "Range: bytes=131071-200000\r\n"), 404, NULL, 0, 0, 0 }, /* from its last byte on */
     { GET(A, ""), 404, NULL, 0, 0, 0 },
     { GET(A, "Range: bytes=328680-\r\n"), 416, "Content-Range: bytes */328680\r\n", 0, 0, 0 },
     { GET(A, "Range: bytes=0-1,4-5\r\n"), 416, NULL, 0, 0, 0 },
