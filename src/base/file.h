@@ -31,6 +31,10 @@ dp_status dp_file_read_all(char **out, size_t *out_size, const char *path, size_
 /* True when both paths lead to one file that is there. */
 bool dp_file_is_same(const char *a, const char *b);
 
+/* The first hole at `offset` or behind it: bytes [*first, *end) were never written and read as zeros.
+ * False: none, or the file system does not tell. */
+bool dp_file_next_hole(const dp_file *file, uint64_t offset, uint64_t *first, uint64_t *end);
+
 /* Asks the system to start reading, so that a dp_file_read soon after need not wait.
  * Past the end is fine. */
 void dp_file_read_ahead(const dp_file *file, uint64_t offset, uint64_t size);

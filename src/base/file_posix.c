@@ -185,6 +185,22 @@ bool dp_file_is_same(const char *a, const char *b)
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+bool dp_file_next_hole(const dp_file *file, uint64_t offset, uint64_t *first, uint64_t *end)
+{
+#if defined(SEEK_HOLE) && defined(SEEK_DATA) /* reads are positional: the place may move */
+    off_t hole = offset < file->size ? lseek(file->fd, (off_t)offset, SEEK_HOLE) : -1, data;
+
+    if (hole < 0 || (uint64_t)hole >= file->size) /* the end counts as one */
+        return false;
+    data = lseek(file->fd, hole, SEEK_DATA);
+    *first = (uint64_t)hole;
+    *end = data < 0 ? file->size : (uint64_t)data;
+    return *end > *first;
+#else
+    return false;
+#endif
+}
+
 void dp_file_read_ahead(const dp_file *file, uint64_t offset, uint64_t size)
 {
     if (offset <= INT64_MAX && size <= INT64_MAX)

@@ -174,6 +174,42 @@ static void test_failures(void **state)
         }
 }
 
+static void test_holes(void **state)
+{
+    static const struct {
+        uint64_t from, first, end; /* end 0: none */
+    } rows[] = {
+        { 0, 65536, 196608 },       { 65535, 65536, 196608 },   { 100000, 100000, 196608 },
+        { 196607, 196607, 196608 }, { 196608, 262144, 300000 }, { 299999, 299999, 300000 },
+        { 300000, 0, 0 },           { UINT64_MAX, 0, 0 },
+    };
+    uint64_t first, end;
+    char at[128];
+    dp_file file;
+    dp_error err;
+    int fd;
+
+    snprintf(at, sizeof at, "%s/holes", folder);
+    fd = open(at, O_RDWR | O_CREAT | O_EXCL, 0600);
+    CHECK(fd >= 0 && ftruncate(fd, 300000) == 0, "%s", strerror(errno));
+    CHECK(pwrite(fd, content, 65536, 0) == 65536 && pwrite(fd, content, 65536, 196608) == 65536,
+          "%s", strerror(errno));
+    CHECK_OK(dp_file_open(&file, at, false, &err), err);
+    if (lseek(fd, 0, SEEK_HOLE) == 300000) { /* a file system that tells of no holes */
+        CHECK(!dp_file_next_hole(&file, 0, &first, &end), "none");
+    } else {
+        for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
+            CHECK(dp_file_next_hole(&file, rows[i].from, &first, &end) == (rows[i].end > 0), "%zu",
+                  i);
+            CHECK(!rows[i].end || (first == rows[i].first && end == rows[i].end),
+                  "%zu: %llu to %llu", i, (unsigned long long)first, (unsigned long long)end);
+        }
+    }
+    dp_file_close(&file);
+    close(fd);
+    unlink(at);
+}
+
 static int set_up(void **state)
 {
     int fd;
@@ -201,6 +237,7 @@ int main(void)
         cmocka_unit_test(test_open),     cmocka_unit_test(test_read),
         cmocka_unit_test(test_read_all), cmocka_unit_test(test_standard_input),
         cmocka_unit_test(test_failures), cmocka_unit_test(test_is_same),
+        cmocka_unit_test(test_holes),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -5,7 +5,8 @@
  *          (presence.h) that says which pieces are there and what they hash to. Pieces
  *          arrive in any order, leave by a hole punched into the mirror, and are hashed
  *          whenever they are read: what comes out of a store is what was put in.
- *          A file may also be `whole`: a person's own file, all there, never written.
+ *          A file may also be `whole`: a person's own file, all there but for holes where the
+ *          hashes do not expect zeros, never written.
  *
  * Layout   FOLDER/KEY/NAME and FOLDER/KEY/NAME.pieces; KEY tells files apart that have one
  *          name (the info-hash, or a hash of the URL). FOLDER/KEY is locked while open;

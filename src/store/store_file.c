@@ -228,6 +228,47 @@ static dp_status open_kept(dp_store_file *f, const char *key, dp_error *err)
     return st;
 }
 
+/* What pieces of zeros hash to: any but the last, and the last. */
+static dp_status hash_zeros(dp_hash out[2], const dp_store_file *f, dp_error *err)
+{
+    uint8_t *zeros = dp_alloc_zero(f->head.pieces.piece_size, 1);
+    dp_status st;
+
+    if (!zeros)
+        return dp_fail(err, DP_E_NOMEM, "%s: no memory for a piece", f->path);
+    st = dp_piece_hash(&out[0], f->head.pieces, 0, zeros, err);
+    if (!st)
+        st = dp_piece_hash(&out[1], f->head.pieces, f->count - 1, zeros, err);
+    dp_free(zeros);
+    return st;
+}
+
+/* A piece that lies in a hole is not there, unless zeros are what it should be. Said before anybody
+ * asks; the system knows its holes without reading. */
+static dp_status find_holes(dp_store_file *f, dp_error *err)
+{
+    dp_pieces pieces = f->head.pieces;
+    uint64_t first, end = 0;
+    dp_hash zeros[2];
+    dp_status st = DP_OK;
+
+    if (!dp_file_next_hole(&f->mirror, 0, &first, &end))
+        return DP_OK;
+    st = hash_zeros(zeros, f, err);
+    if (st)
+        return st;
+    do {
+        uint32_t i = (uint32_t)((first + pieces.piece_size - 1) / pieces.piece_size);
+        uint32_t last = end == pieces.file_size ? f->count : (uint32_t)(end / pieces.piece_size);
+
+        for (; i < last; i++) {
+            if (!dp_hash_equal(&zeros[i == f->count - 1], &f->hashes[i]))
+                f->pieces[i].state = PIECE_ABSENT;
+        }
+    } while (dp_file_next_hole(&f->mirror, end, &first, &end));
+    return DP_OK;
+}
+
 static dp_status open_whole(dp_store_file *f, dp_error *err)
 {
     dp_status st = dp_file_open(&f->mirror, f->path, false, err);
@@ -241,7 +282,7 @@ static dp_status open_whole(dp_store_file *f, dp_error *err)
     f->is_whole = true;
     for (uint32_t i = 0; i < f->count; i++)
         f->pieces[i].state = PIECE_HERE;
-    return DP_OK;
+    return f->hashes_are_known ? find_holes(f, err) : DP_OK;
 }
 
 static bool is_open(dp_store *store, const dp_store_file_config *c)

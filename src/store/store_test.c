@@ -285,6 +285,52 @@ static void whole_files_are_read_and_checked(void **unused)
     check_no_leak();
 }
 
+/* A whole file with holes: pieces in them are not there, unless they should be zeros. */
+static void holes_of_whole_files_are_known(void **unused)
+{
+    char path[128];
+    dp_hash *hashes = make_hashes(4, small);
+    uint8_t *bytes = calloc(1, PIECE);
+    dp_store *store = open_store(DP_GIB);
+    dp_store_file_config config = {
+        .key = "aa", .name = "own.gguf", .pieces = small, .hashes = hashes, .whole_path = path
+    };
+    dp_store_file *file;
+    dp_error err;
+    int fd;
+
+    CHECK(dp_piece_hash(&hashes[9], small, 9, bytes, &err) == DP_OK, "zeros");
+    snprintf(path, sizeof path, "%s/own.gguf", test_folder);
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    CHECK(fd >= 0 && ftruncate(fd, (off_t)small.file_size) == 0, "file");
+    for (uint32_t i = 3; i < 20; i++) {
+        fill_piece(bytes, 4, small, i);
+        if (i != 8 && i != 9 && i != 12) /* of 12 a part is there */
+            CHECK(pwrite(fd, bytes, PIECE, (off_t)i * PIECE) == (ssize_t)PIECE, "write");
+        else if (i == 12)
+            CHECK(pwrite(fd, bytes, 4096, (off_t)i * PIECE) == 4096, "write");
+    }
+    CHECK_OK(dp_store_file_open(&file, store, &config, &err), err);
+    if (lseek(fd, 0, SEEK_HOLE) == 0) { /* else a file system that tells of no holes */
+        for (uint32_t i = 0; i < 21; i++)
+            CHECK(dp_store_has(file, i) == (i >= 3 && i != 8 && i < 20), "piece %u", i);
+        CHECK(dp_store_read(file, 9, bytes, &err) == DP_OK, "zeros: %s", err.text);
+        CHECK(dp_store_read(file, 12, bytes, &err) == DP_E_NOTFOUND && !dp_store_has(file, 12),
+              "a part");
+    }
+    dp_store_file_close(file);
+    config.hashes = NULL;
+    CHECK_OK(dp_store_file_open(&file, store, &config, &err), err);
+    CHECK(dp_store_has(file, 0), "nobody knows what it should be");
+    dp_store_file_close(file);
+    dp_store_close(store);
+    close(fd);
+    free(bytes);
+    dp_free(hashes);
+    unlink(path);
+    check_no_leak();
+}
+
 static void changed_origins_are_noticed(void **unused)
 {
     dp_store *store = open_store(DP_GIB);
@@ -319,6 +365,7 @@ int main(void)
         M(parts_of_a_key_are_counted_once),
         T(nothing_is_kept_without_a_folder),
         T(whole_files_are_read_and_checked),
+        T(holes_of_whole_files_are_known),
         T(changed_origins_are_noticed),
     };
 

@@ -271,6 +271,12 @@ dp_status dp_mount_open_share(dp_mount **out, dp_swarm *swarm, const char *path,
         return st;
     }
     dp_swarm_enlist(swarm, m);
+    /* From here on what is damaged is told to peers. */
+    st = dp_piece_check_open(&m->check, m->id.layout, m->files, swarm->clock, err);
+    if (st) {
+        dp_mount_close(m);
+        return st;
+    }
     *out = m;
     return DP_OK;
 }
@@ -282,6 +288,7 @@ void dp_mount_close(dp_mount *m)
     if (!m)
         return;
     dp_swarm_dismiss(m->swarm, m);
+    dp_piece_check_close(m->check);
     if (m->is_served)
         dp_range_server_remove(m->swarm->server, m->id.key);
     dp_mutex_lock(&m->lock);

@@ -6,7 +6,7 @@
  *          no source.
  *
  * Close    Backwards, each part ending the calls of the next: out of the node's list (no tick,
- *          no announcement), range server, torrent, source and with it the pager, store.
+ *          no announcement), the check of a share, range server, torrent, source and with it the pager, store.
  *
  * Locks    The source's, then mount->lock, then those of torrent, store and pager. Nothing is
  *          called back with mount->lock held.
@@ -21,6 +21,7 @@
 #include "doppler/swarm.h"
 #include "swarm/holders.h"
 #include "swarm/identity.h"
+#include "swarm/piece_check.h"
 #include "swarm/source_swarm.h"
 #include "swarm/swarm_impl.h"
 
@@ -49,6 +50,7 @@ struct dp_mount {
     dp_holders *holders;       /* NULL: of a share, or the header is not read yet */
     dp_pager *pager;           /* NULL: of a share */
     dp_source *source;         /* NULL: of a share */
+    dp_piece_check *check;     /* of a share; NULL: not open yet */
     char *fetched_path;        /* what dp_mount_fetch gave last */
     _Atomic bool is_described; /* released when `holders` is set, acquired by the node's thread */
     bool is_served;            /* by the range server */

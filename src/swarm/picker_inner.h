@@ -10,7 +10,7 @@
 
 #define BUCKET_COUNT 4096 /* chains of wants by piece: thousands may wait */
 
-#define CUTS_MAX     4    /* of an endpoint that are remembered */
+#define CUTS_MAX 4 /* of an endpoint that are remembered */
 
 /* Pieces [first, end) of an answer that broke before it brought them. */
 typedef struct cut {
@@ -37,7 +37,7 @@ typedef struct endpoint {
     uint32_t refusals;    /* since it gave a byte */
     cut cuts[CUTS_MAX];   /* that made it rest, and nothing else did since */
     uint32_t cut_count;
-    uint32_t fail_level;  /* doublings of its next rest: failures up, whole answers down */
+    uint32_t fail_level; /* doublings of its next rest: failures up, whole answers down */
     uint64_t failed_ns, backoff_ns; /* backs off until then ... */
     uint64_t retry_ns;              /* ... and the server said not before */
     uint64_t banned_ns;

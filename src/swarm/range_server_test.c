@@ -194,6 +194,45 @@ static void a_piece_that_leaves_ends_the_response(void **unused)
     close_world(w);
 }
 
+/* Changes a byte of the mirror behind the store's back. */
+static void damage(world *w, uint64_t at)
+{
+    char path[256];
+    uint8_t byte;
+    int fd;
+
+    snprintf(path, sizeof path, "%s/" KEY "/a.gguf", test_folder);
+    fd = open(path, O_RDWR);
+    CHECK(fd >= 0 && pread(fd, &byte, 1, (off_t)at) == 1, "%s", path);
+    byte ^= 1;
+    CHECK(pwrite(fd, &byte, 1, (off_t)at) == 1, "%s", path);
+    close(fd);
+}
+
+/* A damaged piece is found when it is read: as the first one before the head, so 404; as a later
+ * one by an end too early, and the next time the answer ends before it. */
+static void damage_is_a_refusal(void **unused)
+{
+    world *w = open_world(false, NULL);
+    int status;
+
+    damage(w, 3 * PIECE + 5);
+    damage(w, 9 * PIECE);
+    status = test_ask(w->port, GET(A, "Range: bytes=49152-98303\r\n"), NULL, 0);
+    CHECK(status == 404 && !dp_store_has(w->files[0], 3), "%d", status);
+    CHECK(test_ask(w->port, GET(A, "Range: bytes=0-98303\r\n"), response, sizeof response) == 206 &&
+              strstr(response, "Content-Range: bytes 0-49151/"),
+          "%s", response);
+    test_ask(w->port, GET(A, "Range: bytes=131072-180223\r\n"), NULL, 0);
+    CHECK(!dp_store_has(w->files[0], 9), "found");
+    CHECK(test_ask(w->port, GET(A, "Range: bytes=131072-180223\r\n"), response, sizeof response) ==
+                  206 &&
+              strstr(response, "Content-Range: bytes 131072-147455/"),
+          "%s", response);
+    CHECK(range_stats(w).absent == 1, "%llu", (unsigned long long)range_stats(w).absent);
+    close_world(w);
+}
+
 static void a_model_leaves_while_it_is_read(void **unused)
 {
     world *w = open_world(true, NULL);
@@ -337,6 +376,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_token_is_asked_for, test_set_up, test_tear_down),
         cmocka_unit_test_setup_teardown(a_piece_that_leaves_ends_the_response, test_set_up,
                                         test_tear_down),
+        cmocka_unit_test_setup_teardown(damage_is_a_refusal, test_set_up, test_tear_down),
         cmocka_unit_test_setup_teardown(a_model_leaves_while_it_is_read, test_set_up,
                                         test_tear_down),
         cmocka_unit_test_setup_teardown(a_connection_is_used_again, test_set_up, test_tear_down),
