@@ -26,7 +26,7 @@ help:
 	@echo "make bench      decode and prefill speed of a made-up 1B model, as JSON"
 	@echo "make bench-big  models of 12 to 41 GB in less memory, in BIG=$(BIG) (removed afterwards)"
 	@echo "make test       build with assertions and run every test (SUITE=\"base tier\": some)"
-	@echo "make soak       long runs: models of real size, with holes, all of them stepped; simulated swarms"
+	@echo "make soak       long runs: models of real size, with holes, all of them stepped; swarms, real and simulated"
 	@echo "make check      layers, exported symbols, file names, lengths, format"
 	@echo "make asan       tests under the address and undefined-behaviour sanitizers"
 	@echo "make tsan       tests under the thread sanitizer"
@@ -79,7 +79,7 @@ test: setup build-test/build.ninja
 	tools/run_tests.py build-test $(CHOSEN)
 
 # What takes longer than a test may: every model of real size says a token, swarms of
-# thousands of peers.
+# thousands of peers, 2 GB come from three peers that hold it together.
 soak: all build-test/build.ninja
 	$(NINJA) -C build-test tests/sim/swarm_sim
 	build-test/tests/sim/swarm_sim
