@@ -557,7 +557,6 @@ void dp_torrent_want(dp_torrent *torrent, uint32_t piece, uint32_t deadline_ms)
         const std::shared_ptr<dp::torrent_state> &t = torrent->state;
         dp::clock::time_point deadline = dp::clock::time_point::max();
         bool is_sooner = false;
-        lt::torrent_handle handle;
 
         if (deadline_ms)
             deadline = dp::clock::now() + std::chrono::milliseconds(deadline_ms);
@@ -584,10 +583,9 @@ void dp_torrent_want(dp_torrent *torrent, uint32_t piece, uint32_t deadline_ms)
                 }
                 w.deadline = std::min(w.deadline, deadline);
             }
-            handle = t->handle;
         }
         if (is_sooner)
-            dp::set_deadline(handle, piece, deadline);
+            dp::set_deadline(t, piece, deadline);
         dp::activate_wants(t);
     });
 }
@@ -596,7 +594,6 @@ void dp_torrent_unwant(dp_torrent *torrent, uint32_t piece)
 {
     dp::quietly([&] {
         const std::shared_ptr<dp::torrent_state> &t = torrent->state;
-        lt::torrent_handle handle;
         bool was_active = false;
         {
             std::lock_guard<std::mutex> lock(t->owner->mutex);
@@ -611,11 +608,12 @@ void dp_torrent_unwant(dp_torrent *torrent, uint32_t piece)
                 return;
             }
             dp::drop_want(t.get(), piece);
-            handle = t->handle;
         }
         if (was_active) {
-            handle.reset_piece_deadline(lt::piece_index_t{ int(piece) });
-            handle.piece_priority(lt::piece_index_t{ int(piece) }, lt::dont_download);
+            dp::tell_engine(t, [piece](const lt::torrent_handle &handle) {
+                handle.reset_piece_deadline(lt::piece_index_t{ int(piece) });
+                handle.piece_priority(lt::piece_index_t{ int(piece) }, lt::dont_download);
+            });
         }
     });
 }

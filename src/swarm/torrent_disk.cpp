@@ -6,10 +6,19 @@
  * libtorrent never forgets a piece that it has, short of a torrent that is added again. So it
  * comes to have only what the content keeps and peers may ask for: the writes of a piece end
  * when the content has seen it, and those of one that was not kept as writes that were given up,
- * which leaves the piece as if it had never been asked for. */
+ * which leaves the piece as if it had never been asked for.
+ *
+ * The end   What libtorrent gives with a job (its handler, and by it a connection or a torrent)
+ *           lives and dies on the network thread, whose allocators it uses: a job runs on a worker
+ *           and is posted back to be destroyed. libtorrent stops its thread when no work is left
+ *           and then destroys the session and this disk; so the disk is work for that thread until
+ *           the last worker ended, which is when it was told to stop and every job is done. What
+ *           is asked of it later than that is answered on the spot. A storage's number is not used
+ *           again: who asks late with the number of one that left gets an error. */
 #include <cstring>
 #include <functional>
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <libtorrent/disk_buffer_holder.hpp>
 #include <libtorrent/error_code.hpp>
@@ -36,6 +45,12 @@ lt::storage_error disk_error(boost::system::errc::errc_t code, lt::operation_t o
     return error;
 }
 
+/* Of a piece's memory: as long as libtorrent has it, of which so many bytes are the file's. */
+struct piece_sizes {
+    std::size_t whole;
+    std::uint32_t file;
+};
+
 /* A piece read for peers; loading while there are no bytes. */
 struct cached {
     std::shared_ptr<std::vector<char>> bytes;
@@ -48,10 +63,16 @@ struct cached {
 class disk final : public lt::disk_interface, public lt::buffer_allocator_interface
 {
   public:
-    disk(session *owner, lt::io_context &network) : owner_(owner), network_(network)
+    disk(session *owner, lt::io_context &network)
+        : owner_(owner), network_(network), keeps_network_(network.get_executor())
     {
-        for (int i = 0; i < WORKERS; i++)
-            workers_.emplace_back([this] { work(); });
+        try {
+            for (; working_ < WORKERS; working_++)
+                workers_.emplace_back([this] { work(); });
+        } catch (...) {
+            abort(true);
+            throw;
+        }
     }
 
     ~disk() override
@@ -78,8 +99,6 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
     {
         auto made = std::make_shared<storage>();
         std::uint32_t id = 0, epoch = 0;
-        lt::storage_index_t index{ 0 };
-
         std::size_t slash = params.path.rfind('/'); /* libtorrent made it absolute */
         const char *name = params.path.c_str() + (slash == std::string::npos ? 0 : slash + 1);
 
@@ -96,22 +115,17 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
         made->epoch = epoch;
         if (made->torrent)
             made->torrent->current = made;
-        while (std::size_t(static_cast<std::uint32_t>(index)) < storages_.size() &&
-               storages_[static_cast<std::uint32_t>(index)])
-            ++index;
-        if (static_cast<std::uint32_t>(index) == storages_.size())
-            storages_.emplace_back();
-        storages_[static_cast<std::uint32_t>(index)] = made;
-        return lt::storage_holder(index, *this);
+        storages_[made->number] = made;
+        return lt::storage_holder(lt::storage_index_t{ made->number }, *this);
     }
 
     void remove_torrent(lt::storage_index_t index) override
     {
-        std::shared_ptr<storage> &slot = storages_[static_cast<std::uint32_t>(index)];
+        std::shared_ptr<storage> s = at(index);
 
-        if (slot->torrent && slot->torrent->current == slot)
-            slot->torrent->current.reset();
-        slot.reset();
+        if (s && s->torrent && s->torrent->current == s)
+            s->torrent->current.reset();
+        storages_.erase(static_cast<std::uint32_t>(index));
     }
 
     void async_read(lt::storage_index_t index, const lt::peer_request &r, read_handler handler,
@@ -119,17 +133,18 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
     {
         std::shared_ptr<storage> s = at(index);
         std::uint32_t piece = std::uint32_t(static_cast<int>(r.piece));
-        auto arriving = s->partials.find(piece);
+        std::shared_ptr<partial> p = s ? arriving(*s, r.piece) : nullptr;
 
-        if (arriving != s->partials.end()) {
-            give(r, arriving->second->bytes, handler);
+        if (p) {
+            give(r, p->bytes, handler);
             return;
         }
-        if (!s->torrent || !s->torrent->content.has) {
+        if (!s || !s->torrent || !s->torrent->content.has) {
             refuse(handler, boost::system::errc::no_such_file_or_directory);
             return;
         }
         std::shared_ptr<std::vector<char>> bytes;
+        bool must_load = false;
         {
             std::lock_guard<std::mutex> lock(mutex_);
             cached &entry = cache_[{ s->number, piece }];
@@ -138,12 +153,13 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
             bytes = entry.bytes;
             if (!bytes) {
                 entry.waiters.emplace_back(r, std::move(handler));
-                if (entry.waiters.size() == 1)
-                    push([this, s, piece] { load(s, piece); });
+                must_load = entry.waiters.size() == 1;
             }
         }
         if (bytes)
             give(r, *bytes, handler);
+        if (must_load)
+            push([this, s, piece, sizes = sizes_of(*s, r.piece)] { load(s, piece, sizes); });
     }
 
     bool async_write(lt::storage_index_t index, const lt::peer_request &r, const char *buffer,
@@ -155,16 +171,18 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
 
         try {
             std::shared_ptr<storage> s = at(index);
-            std::shared_ptr<partial> p = partial_of(s, r.piece);
+            std::shared_ptr<partial> p = s ? partial_of(s, r.piece) : nullptr;
 
             /* Padding stays zero, whatever a peer says it is. */
-            if (std::uint32_t(r.start) < p->size)
+            if (p && std::uint32_t(r.start) < p->size)
                 std::memcpy(p->bytes.data() + r.start, buffer,
                             std::min(std::uint32_t(r.length), p->size - std::uint32_t(r.start)));
-            if (is_ours(*s, *p)) {
+            if (p && is_ours(*s, *p)) {
                 p->writes.push_back(std::move(handler));
                 return false;
             }
+            if (!p)
+                error = given_up();
         } catch (const std::bad_alloc &) {
             error = disk_error(boost::system::errc::not_enough_memory, lt::operation_t::file_write);
         }
@@ -182,7 +200,7 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
         auto kept = std::make_shared<decltype(handler)>(std::move(handler));
         bool needs_v1 = bool(flags & v1_hash);
         std::shared_ptr<storage> s = at(index);
-        auto arriving = s->partials.find(std::uint32_t(static_cast<int>(piece)));
+        std::shared_ptr<partial> p = s ? arriving(*s, piece) : nullptr;
         auto answer = [=](const partial *p) {
             lt::sha1_hash v1;
             lt::storage_error error;
@@ -195,12 +213,11 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
             boost::asio::post(network_, [=] { (*kept)(piece, v1, error); });
         };
 
-        if (arriving == s->partials.end() || !is_ours(*s, *arriving->second)) {
+        if (!p || !is_ours(*s, *p)) {
             with_piece(s, piece, answer);
             return;
         }
-        std::lock_guard<std::mutex> lock(mutex_);
-        push([this, s, piece, p = arriving->second, answer, kept] {
+        push([this, s, piece, p, answer, kept] {
             std::uint32_t number = std::uint32_t(static_cast<int>(piece));
 
             if (is_right(*s, piece, *p) && !deliver(s, number, p)) {
@@ -251,8 +268,12 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
     /* Writes that wait hold connections, and these the torrent. */
     void async_stop_torrent(lt::storage_index_t index, std::function<void()> handler) override
     {
-        for (auto &p : at(index)->partials)
-            end_writes(p.second, given_up());
+        std::shared_ptr<storage> s = at(index);
+
+        if (s) {
+            for (auto &p : s->partials)
+                end_writes(p.second, given_up());
+        }
         if (handler)
             boost::asio::post(network_, handler);
     }
@@ -333,7 +354,6 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
 
     void post_work(std::function<void()> job)
     {
-        std::lock_guard<std::mutex> lock(mutex_);
         push(std::move(job));
     }
 
@@ -351,16 +371,33 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
   private:
     using key = std::pair<std::uint32_t, std::uint32_t>; /* storage's number, piece */
 
+    /* NULL: it left. */
     std::shared_ptr<storage> at(lt::storage_index_t index)
     {
-        return storages_[static_cast<std::uint32_t>(index)];
+        auto found = storages_.find(static_cast<std::uint32_t>(index));
+
+        return found == storages_.end() ? nullptr : found->second;
     }
 
-    /* Caller holds mutex_. */
+    static std::shared_ptr<partial> arriving(const storage &s, lt::piece_index_t piece)
+    {
+        auto found = s.partials.find(std::uint32_t(static_cast<int>(piece)));
+
+        return found == s.partials.end() ? nullptr : found->second;
+    }
+
     void push(std::function<void()> job)
     {
-        jobs_.push_back(std::move(job));
-        wake_.notify_one();
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+
+            if (!is_stopping_) {
+                jobs_.push_back(std::move(job));
+                wake_.notify_one();
+                return;
+            }
+        }
+        quietly([&] { job(); }); /* the network thread's last: no worker would take it */
     }
 
     void work()
@@ -371,18 +408,16 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
             while (jobs_.empty() && !is_stopping_)
                 wake_.wait(lock);
             if (jobs_.empty())
-                return;
+                break;
             std::function<void()> job = std::move(jobs_.front());
             jobs_.pop_front();
             lock.unlock();
-            try {
-                job();
-            } catch (const std::bad_alloc &) {
-                /* its peer waits until it asks again */
-            }
-            job = nullptr; /* it may hold the last reference to a torrent */
+            quietly([&] { job(); }); /* short of memory, its peer waits until it asks again */
+            quietly([&] { boost::asio::post(network_, [job = std::move(job)] {}); });
             lock.lock();
         }
+        if (--working_ == 0)
+            keeps_network_.reset();
     }
 
     void refuse(read_handler handler, boost::system::errc::errc_t code)
@@ -410,13 +445,18 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
         });
     }
 
-    /* A piece's memory: as long as libtorrent has it, of which the file's bytes are `size`. */
-    std::shared_ptr<partial> new_partial(const storage &s, lt::piece_index_t piece)
+    static piece_sizes sizes_of(const storage &s, lt::piece_index_t piece)
+    {
+        return { std::size_t(s.files->piece_size(piece)),
+                 std::uint32_t(s.files->piece_size2(piece)) };
+    }
+
+    static std::shared_ptr<partial> new_partial(piece_sizes sizes)
     {
         auto p = std::make_shared<partial>();
 
-        p->bytes.resize(std::size_t(s.files->piece_size(piece)));
-        p->size = std::uint32_t(s.files->piece_size2(piece));
+        p->bytes.resize(sizes.whole);
+        p->size = sizes.file;
         p->is_fed = false;
         return p;
     }
@@ -429,7 +469,7 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
         if (p)
             return p;
         try {
-            p = new_partial(*s, piece);
+            p = new_partial(sizes_of(*s, piece));
         } catch (...) {
             s->partials.erase(number);
             throw;
@@ -463,29 +503,28 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
                     std::function<void(const partial *)> body)
     {
         std::uint32_t piece = std::uint32_t(static_cast<int>(index));
-        auto arriving = s->partials.find(piece);
-        std::shared_ptr<partial> p;
-        bool must_read = arriving == s->partials.end();
+        std::shared_ptr<partial> p = s ? arriving(*s, index) : nullptr;
+        bool must_read = s && !p;
 
         try {
-            p = must_read ? new_partial(*s, index) : arriving->second;
+            if (must_read)
+                p = new_partial(sizes_of(*s, index));
         } catch (const std::bad_alloc &) {
             must_read = false;
         }
-        std::lock_guard<std::mutex> lock(mutex_);
         push([this, s, piece, p, must_read, body = std::move(body)] {
             body(must_read && !read(*s, piece, p.get()) ? nullptr : p.get());
         });
     }
 
     /* Worker. */
-    void load(const std::shared_ptr<storage> &s, std::uint32_t piece)
+    void load(const std::shared_ptr<storage> &s, std::uint32_t piece, piece_sizes sizes)
     {
         std::vector<std::pair<lt::peer_request, read_handler>> waiters;
         std::shared_ptr<std::vector<char>> bytes;
 
         try {
-            std::shared_ptr<partial> p = new_partial(*s, lt::piece_index_t(int(piece)));
+            std::shared_ptr<partial> p = new_partial(sizes);
 
             if (read(*s, piece, p.get()))
                 bytes = std::make_shared<std::vector<char>>(std::move(p->bytes));
@@ -615,12 +654,7 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
     void forget(const std::shared_ptr<storage> &s, std::uint32_t piece,
                 const std::shared_ptr<partial> &p, std::function<void()> hashed)
     {
-        lt::torrent_handle handle;
-        {
-            std::lock_guard<std::mutex> lock(owner_->mutex);
-            handle = s->torrent->handle;
-        }
-        quietly([&] {
+        tell_engine(s->torrent, [piece](const lt::torrent_handle &handle) {
             handle.reset_piece_deadline(lt::piece_index_t{ int(piece) });
             handle.piece_priority(lt::piece_index_t{ int(piece) }, lt::dont_download);
         });
@@ -646,7 +680,7 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
 
     session *owner_;
     lt::io_context &network_;
-    std::vector<std::shared_ptr<storage>> storages_; /* network thread */
+    std::map<std::uint32_t, std::shared_ptr<storage>> storages_; /* network thread */
     std::uint32_t storage_numbers_ = 0;
 
     std::mutex mutex_; /* guards what follows; session->mutex is never taken under it */
@@ -655,6 +689,8 @@ class disk final : public lt::disk_interface, public lt::buffer_allocator_interf
     std::map<key, cached> cache_;
     std::size_t cache_bytes_ = 0;
     bool is_stopping_ = false;
+    int working_ = 0; /* workers that did not end */
+    boost::asio::executor_work_guard<lt::io_context::executor_type> keeps_network_;
     std::vector<std::thread> workers_; /* last: they use all of it */
 };
 

@@ -7,6 +7,9 @@
  *          what is marked (m); what is marked (n) belongs to the network thread. Nothing is
  *          called with the mutex held, neither libtorrent nor content.
  *
+ *          libtorrent's objects die on its thread alone. A torrent_handle makes such an object
+ *          its own for the time of a call: so torrents are called there, by tell_engine.
+ *
  * Epochs   Un-having is a torrent removed and added again. Each adding is an epoch; a plugin or
  *          a storage of an epoch that is over is left to die in peace.
  */
@@ -153,7 +156,7 @@ struct partial {
 struct storage {
     std::shared_ptr<torrent_state> torrent; /* NULL: nobody's */
     std::uint32_t epoch = 0, number = 0;
-    const lt::file_storage *files = nullptr; /* lives as long as handlers do */
+    const lt::file_storage *files = nullptr; /* libtorrent's: for its calls, not for workers */
     std::map<std::uint32_t, std::shared_ptr<partial>> partials;
 };
 
@@ -203,8 +206,12 @@ lt::add_torrent_params params_of(const std::shared_ptr<torrent_state> &torrent, 
 piece_bits have_bits(const torrent_state *torrent);
 /* Caller holds the mutex. */
 void drop_want(torrent_state *torrent, std::uint32_t piece);
-void set_deadline(const lt::torrent_handle &handle, std::uint32_t piece,
+void set_deadline(const std::shared_ptr<torrent_state> &torrent, std::uint32_t piece,
                   clock::time_point deadline);
+/* Calls libtorrent's torrent on the network thread, in the order of telling; not at all when it
+ * is gone by then, or being added again, which begins with nothing asked for. */
+void tell_engine(const std::shared_ptr<torrent_state> &torrent,
+                 std::function<void(const lt::torrent_handle &)> call);
 /* Brackets a call of the content: false when the torrent is removed and must not be called.
  * dp_torrent_remove waits for calls under way. */
 bool content_begin(torrent_state *torrent);

@@ -55,20 +55,22 @@ void feed_some(const std::shared_ptr<torrent_state> &t)
     for (std::uint32_t piece : pieces) {
         disk_post_work(t->owner->io, [t, piece] {
             lt::piece_index_t index{ int(piece) };
-            std::vector<char> bytes(std::size_t(t->info->piece_size(index)));
+            std::size_t size = std::size_t(t->info->piece_size(index));
+            auto bytes = std::make_shared<std::vector<char>>(size);
             bool is_read = false;
 
             if (content_begin(t.get())) {
-                is_read = t->content.read(t->content.user, piece, bytes.data(), NULL) == DP_OK;
+                is_read = t->content.read(t->content.user, piece, bytes->data(), NULL) == DP_OK;
                 content_end(t.get());
             }
-            std::unique_lock<std::mutex> lock(t->owner->mutex);
-            lt::torrent_handle handle = t->handle;
-            if (!is_read)
-                t->feeding.erase(piece);
-            lock.unlock();
-            if (is_read)
-                quietly([&] { handle.add_piece(index, std::move(bytes)); });
+            if (is_read) {
+                tell_engine(t, [index, bytes](const lt::torrent_handle &handle) {
+                    handle.add_piece(index, std::move(*bytes));
+                });
+                return;
+            }
+            std::lock_guard<std::mutex> lock(t->owner->mutex);
+            t->feeding.erase(piece);
         });
     }
 }
@@ -150,13 +152,11 @@ bool is_due(const torrent_state *t, clock::time_point now)
 void reconnect(const std::shared_ptr<torrent_state> &t, clock::time_point now)
 {
     std::vector<lt::tcp::endpoint> endpoints;
-    lt::torrent_handle handle;
     {
         std::lock_guard<std::mutex> lock(t->owner->mutex);
 
         if (t->is_removed)
             return;
-        handle = t->handle;
         for (known_peer &k : t->known) {
             bool is_here = std::any_of(t->peers.begin(), t->peers.end(), [&](const auto &p) {
                 return p.second->remote == k.endpoint ||
@@ -174,7 +174,8 @@ void reconnect(const std::shared_ptr<torrent_state> &t, clock::time_point now)
         }
     }
     for (const lt::tcp::endpoint &endpoint : endpoints)
-        quietly([&] { handle.connect_peer(endpoint); });
+        tell_engine(
+            t, [endpoint](const lt::torrent_handle &handle) { handle.connect_peer(endpoint); });
 }
 
 void tend(const std::shared_ptr<torrent_state> &t, clock::time_point now)
@@ -235,15 +236,34 @@ void drop_want(torrent_state *t, std::uint32_t piece)
     t->wants.erase(found);
 }
 
-void set_deadline(const lt::torrent_handle &handle, std::uint32_t piece, clock::time_point deadline)
+void tell_engine(const std::shared_ptr<torrent_state> &t,
+                 std::function<void(const lt::torrent_handle &)> call)
 {
-    lt::piece_index_t index{ int(piece) };
-    auto left = std::chrono::duration_cast<milliseconds>(deadline - clock::now()).count();
+    disk_post_network(t->owner->io, [t, call = std::move(call)] {
+        lt::torrent_handle handle;
+        {
+            std::lock_guard<std::mutex> lock(t->owner->mutex);
 
-    if (deadline == clock::time_point::max())
-        handle.piece_priority(index, lt::default_priority);
-    else
-        handle.set_piece_deadline(index, int(std::max<std::int64_t>(0, left)));
+            if (t->is_removed || t->is_adding)
+                return;
+            handle = t->handle;
+        }
+        quietly([&] { call(handle); });
+    });
+}
+
+void set_deadline(const std::shared_ptr<torrent_state> &t, std::uint32_t piece,
+                  clock::time_point deadline)
+{
+    tell_engine(t, [piece, deadline](const lt::torrent_handle &handle) {
+        auto left = std::chrono::duration_cast<milliseconds>(deadline - clock::now()).count();
+        lt::piece_index_t index{ int(piece) };
+
+        if (deadline == clock::time_point::max())
+            handle.piece_priority(index, lt::default_priority);
+        else
+            handle.set_piece_deadline(index, int(std::max<std::int64_t>(0, left)));
+    });
 }
 
 piece_bits have_bits(const torrent_state *t)
@@ -350,14 +370,12 @@ void note_store_has(torrent_state *t, std::uint32_t piece, bool has)
 void activate_wants(const std::shared_ptr<torrent_state> &t)
 {
     std::vector<std::pair<std::uint32_t, clock::time_point>> begun;
-    lt::torrent_handle handle;
     {
         std::lock_guard<std::mutex> lock(t->owner->mutex);
         std::uint32_t max, background_max;
 
         if (!t->is_ready || t->is_adding || t->is_removed || !t->info)
             return;
-        handle = t->handle;
         max = active_max(t.get());
         background_max = std::max(1u, max - max / 4); /* the rest is for who has a deadline */
         for (auto i = t->queue.begin(); i != t->queue.end();) {
@@ -379,7 +397,7 @@ void activate_wants(const std::shared_ptr<torrent_state> &t)
         }
     }
     for (const auto &w : begun)
-        quietly([&] { set_deadline(handle, w.first, w.second); });
+        set_deadline(t, w.first, w.second);
 }
 
 } // namespace dp
