@@ -16,13 +16,14 @@ Cases  well        three servers that answer
        killed      after a tenth of the pages one of them is killed
        corrupting  one of them sends other bytes from the start
        half        the cable of one of them has 500 Mbit/s
-       idle        1.5 s of silence before each page
+       idle        silence before each page: five clients, each a host of its own with connections
+                   of its own, want one every 2 s, one after the other, 400 ms apart
        one-run     as well, but the page is one run of pieces
 
 One JSON line a case. floor_ms is the round trip and the page's bytes x 1.045 at 1 Gbit/s;
 cpu is in processors, by who used it; load_1m is the machine's load average before the case: other
 work on the machine makes everything slower. The first 10 pages open connections and are not
-counted, except that they are never a failure. Exit status 1: a page was wrong or did not come.
+counted, of each client, except that they are never a failure. Exit status 1: a page was wrong or did not come.
 Without the right to make network namespaces nothing is measured (exit status 77).
 """
 import argparse
@@ -54,6 +55,8 @@ FLOOR_MS = 2 * DELAY_US / 1e3 + PIECES * PIECE * 8 * 1.045 / (RATE_MBIT * 1e3)
 PAGE_LIMIT_S = 60  # one that takes longer is a hang
 VICTIM = 3         # the host of the server that has the fault
 CLIENT = 0
+IDLE_CLIENTS = [CLIENT, 4, 5, 6, 7]
+IDLE_PERIOD_MS = 2000  # of each; a page takes 0.15 s of it
 
 CASES = ["well", "stalled", "stalling", "killed", "corrupting", "half", "idle", "one-run"]
 
@@ -171,38 +174,72 @@ def read_pages(client, fault, trace):
             trace.write(line)
 
 
+class Client(threading.Thread):
+    """One that wants pages: what it says, read as it comes."""
+
+    def __init__(self, links, host, build, path, servers, words, fault, trace):
+        super().__init__()
+        self.rows, self.end, self.fault, self.trace = [], {}, fault, trace
+        self.process = links.start(host, build / "bench" / "page_client", path,
+                                   *(f"{s.address}:{s.port}" for s in servers), *words,
+                                   stdout=subprocess.PIPE, text=True)
+        self.start()
+
+    def run(self):
+        self.rows, self.end = read_pages(self.process, self.fault, self.trace)
+
+
+def start_clients(case, args, links, build, path, servers, fault, trace):
+    """The clients, and how many pages each wants."""
+    hosts = IDLE_CLIENTS if case == "idle" else [CLIENT]
+    pages = -(-(args.idle_pages if case == "idle" else args.pages) // len(hosts)) + WARM_UP
+    words = ["--pages", pages, "--pieces", PIECES, "--piece-size", PIECE, "--runs",
+             1 if case == "one-run" else args.runs, "--trace", int(bool(trace))]
+    clients = []
+    for i, host in enumerate(hosts):
+        when = (["--period-ms", IDLE_PERIOD_MS, "--phase-ms", IDLE_PERIOD_MS // len(hosts) * i,
+                 "--seed", i + 1] if case == "idle" else ["--gap-ms", 20])
+        clients.append(Client(links, host, build, path, servers, words + when, fault, trace))
+    return clients, pages
+
+
+def together(ends):
+    """What the pagers counted."""
+    return {key: sum((end.get(key, type(value)()) for end in ends), type(value)())
+            for key, value in ends[0].items()}
+
+
 def run_case(case, args, build, paths, folder, trace):
-    pages = args.idle_pages if case == "idle" else args.pages
-    with Links(build / "tools" / "linkem", hosts=4, rate_mbit=RATE_MBIT, delay_us=DELAY_US,
+    hosts = 8 if case == "idle" else 4
+    with Links(build / "tools" / "linkem", hosts=hosts, rate_mbit=RATE_MBIT, delay_us=DELAY_US,
                queue_ms=QUEUE_MS) as links, tempfile.TemporaryDirectory(dir=folder) as own:
         servers = [Server(links, host, build, args.server,
                           paths[case == "corrupting" and host == VICTIM], pathlib.Path(own))
                    for host in (1, 2, VICTIM)]
         load = os.getloadavg()[0]
-        fault = Fault(case, servers[-1], links, pages)
+        fault = Fault(case, servers[-1], links, args.pages)
         begin, busy, bridge = time.monotonic(), busy_s(), links.cpu_s()
-        client = links.start(CLIENT, build / "bench" / "page_client", paths[0],
-                             *(f"{s.address}:{s.port}" for s in servers), "--pages",
-                             pages + WARM_UP, "--pieces", PIECES, "--piece-size", PIECE, "--runs",
-                             1 if case == "one-run" else args.runs, "--gap-ms",
-                             1500 if case == "idle" else 20, "--trace", int(bool(trace)),
-                             stdout=subprocess.PIPE, text=True)
+        clients, pages = start_clients(case, args, links, build, paths[0], servers, fault, trace)
         served = [server.cpu_s() for server in servers]
-        rows, end = read_pages(client, fault, trace)
+        for client in clients:
+            client.join()
         wall = time.monotonic() - begin
-        # Waited for, its processor time is the difference of what children used.
+        # Waited for, their processor time is the difference of what children used.
         used = os.times()
-        client.wait()
+        for client in clients:
+            client.process.wait()
         after = os.times()
         cpu = {"linkem": links.cpu_s() - bridge,
                "servers": sum(s.cpu_s() - was for s, was in zip(servers, served)
                               if s.process.poll() is None),
                "client": after[2] + after[3] - used[2] - used[3]}
         fault.end()
-        stats = links.stats()["hosts"][CLIENT]
-        ms = [row["ms"] for row in rows[WARM_UP:] if not row["failed"]]
-        bad = sum(bool(row["failed"] or row["wrong"]) for row in rows)
-        missing = pages + WARM_UP - len(rows)
+        stats = links.stats()["hosts"]
+        stats = [stats[i] for i in (IDLE_CLIENTS if case == "idle" else [CLIENT])]
+        ms = [row["ms"] for client in clients for row in client.rows[WARM_UP:]
+              if not row["failed"]]
+        bad = sum(bool(row["failed"] or row["wrong"]) for client in clients for row in client.rows)
+        missing = pages * len(clients) - sum(len(client.rows) for client in clients)
         result = {"case": case, "server": args.server, "pages": len(ms), "failed": bad + missing,
                   "bytes": PIECES * PIECE, "runs": 1 if case == "one-run" else args.runs,
                   "floor_ms": round(FLOOR_MS, 1)}
@@ -215,8 +252,10 @@ def run_case(case, args, build, paths, folder, trace):
                    "cpu_all": round((busy_s() - busy) / wall, 2), "cores": os.cpu_count(),
                    "load_1m": round(load, 2), "congestion": links.hosts[1].congestion,
                    "idle_restart": links.hosts[1].idle_restart,
-                   "dropped_frames": stats["dropped_frames"],
-                   "queue_ms_max": stats["queue_ms_max"], "pager": end}
+                   "clients": len(clients),
+                   "dropped_frames": sum(host["dropped_frames"] for host in stats),
+                   "queue_ms_max": max(host["queue_ms_max"] for host in stats),
+                   "pager": together([client.end for client in clients])}
         return result
 
 

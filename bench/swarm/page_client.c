@@ -22,6 +22,7 @@
 typedef struct options {
     const char *path;
     uint64_t piece_size, pages, pieces, runs, gap_ms, seed, deadline_ms, trace;
+    uint64_t period_ms, phase_ms; /* a page every so often, from then on; period 0: after gap_ms */
     const char *peers[PEERS_MAX];
     size_t peer_count;
 } options;
@@ -214,7 +215,8 @@ static bool read_options(options *o, int argc, char **argv)
     } numbers[] = { { "--piece-size", &o->piece_size },   { "--pages", &o->pages },
                     { "--pieces", &o->pieces },           { "--runs", &o->runs },
                     { "--gap-ms", &o->gap_ms },           { "--seed", &o->seed },
-                    { "--deadline-ms", &o->deadline_ms }, { "--trace", &o->trace } };
+                    { "--deadline-ms", &o->deadline_ms }, { "--trace", &o->trace },
+                    { "--period-ms", &o->period_ms },     { "--phase-ms", &o->phase_ms } };
 
     for (int i = 1; i < argc; i++) {
         size_t n = 0;
@@ -236,10 +238,30 @@ static bool read_options(options *o, int argc, char **argv)
            o->runs <= o->pieces && o->piece_size;
 }
 
+static void sleep_ns(uint64_t ns)
+{
+    struct timespec gap = { .tv_sec = (time_t)(ns / 1000000000),
+                            .tv_nsec = (long)(ns % 1000000000) };
+
+    nanosleep(&gap, NULL);
+}
+
+/* Silence before page `number`: until its time by the clock, or as long as every time. */
+static void wait_for_page(const options *o, uint64_t number, uint64_t begin_ns)
+{
+    uint64_t at_ns = begin_ns + (o->phase_ms + number * o->period_ms) * NS_PER_MS, now = now_ns();
+
+    if (o->period_ms)
+        sleep_ns(at_ns > now ? at_ns - now : 0);
+    else if (number > 0)
+        sleep_ns(o->gap_ms * NS_PER_MS);
+}
+
 static dp_status run(client *c, dp_error *err)
 {
     dp_pager_config config = { .user_agent = "page_client", .clock = &dp_clock_real };
     dp_rng rng;
+    uint64_t begin_ns;
     dp_status st = read_file(c, err);
 
     if (st)
@@ -253,12 +275,12 @@ static dp_status run(client *c, dp_error *err)
         return st;
     st = add_peers(c, err);
     dp_rng_init(&rng, c->o.seed);
+    begin_ns = now_ns();
+    if (c->o.period_ms) /* by a clock that others share */
+        begin_ns = (begin_ns / (c->o.period_ms * NS_PER_MS) + 1) * c->o.period_ms * NS_PER_MS;
     for (uint64_t i = 0; i < c->o.pages && !st; i++) {
-        struct timespec gap = { .tv_sec = (time_t)(c->o.gap_ms / 1000),
-                                .tv_nsec = (long)(c->o.gap_ms % 1000 * NS_PER_MS) };
-
+        wait_for_page(&c->o, i, begin_ns);
         page_in(c, i, &rng);
-        nanosleep(&gap, NULL);
     }
     if (!st)
         print_end(c);
@@ -280,7 +302,7 @@ int main(int argc, char **argv)
     if (!read_options(&c.o, argc, argv)) {
         fputs("usage: page_client FILE HOST:PORT... [--pages N] [--pieces N] [--runs N]\n"
               "                   [--piece-size BYTES] [--gap-ms N] [--seed N] [--deadline-ms N]\n"
-              "                   [--trace 1]\n",
+              "                   [--trace 1] [--period-ms N [--phase-ms N]]\n",
               stderr);
         return 2;
     }
