@@ -366,6 +366,37 @@ static void test_have(void **state)
     rig_close(&r);
 }
 
+static bool has_failed(rig *r)
+{
+    return peer_stats(r, 0)->failures > 0;
+}
+
+/* An answer breaks where the peer then says it lost a piece: it need not rest for that. */
+static void test_told_cut(void **state)
+{
+    static rig r;
+    uint8_t have[PIECES / 8];
+    http_fake_rules cutting = { .cut_at = 2 * PIECE },
+                    lacking = { .lacks_begin = 2 * PIECE, .lacks_end = 3 * PIECE };
+
+    rig_open(&r, true);
+    memset(have, 0xff, sizeof have);
+    r.fakes[0] = http_fake_open(fake_files, 2, &cutting);
+    r.ids[0] = rig_add(&r, http_fake_port(r.fakes[0]), true, have, true);
+    rig_submit(&r, 0, 6, DP_PAGER_DEMAND, WAIT_MS);
+    wait_until(&r, has_failed, "a cut");
+    CHECK(peer_stats(&r, 0)->backoff_s > 0, "it rests");
+    http_fake_set(r.fakes[0], &lacking);
+    have[0] = 0xdf;
+    dp_pager_set_have(r.pager, r.ids[0], have);
+    CHECK(peer_stats(&r, 0)->failures == 0 && peer_stats(&r, 0)->backoff_s == 0, "no more");
+    rig_wait(&r, 6);
+    check_jobs("before", &r, 0, 2, DP_OK);
+    check_jobs("lost", &r, 2, 1, DP_E_NOTFOUND);
+    check_jobs("behind", &r, 3, 3, DP_OK);
+    rig_close(&r);
+}
+
 static bool fake_is_asked(rig *r)
 {
     return http_fake_stats_read(r->fakes[0]).requests >= 1;
@@ -739,6 +770,7 @@ int main(void)
         cmocka_unit_test(test_mixture),
         cmocka_unit_test(test_only_liar),
         cmocka_unit_test(test_have),
+        cmocka_unit_test(test_told_cut),
         cmocka_unit_test(test_remove_under_way),
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_cancel),
