@@ -6,12 +6,12 @@
 #define DP_BASE_FAKE_ROOT_H
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "testing/check.h"
+#include "testing/remove_folder.h"
 
 typedef struct fake_file {
     const char *path; /* NULL ends the rows */
@@ -39,15 +39,9 @@ static inline void fake_root_make(char root[32], const fake_file *files)
     }
 }
 
-static inline int fake_root_remove_entry(const char *path, const struct stat *info, int kind,
-                                         struct FTW *place)
-{
-    return remove(path);
-}
-
 static inline void fake_root_remove(const char *root)
 {
-    CHECK(nftw(root, fake_root_remove_entry, 8, FTW_DEPTH | FTW_PHYS) == 0, "%s stays", root);
+    CHECK(remove_folder(root) == 0, "%s stays", root);
 }
 
 #endif

@@ -47,7 +47,7 @@ static void live(uint64_t budget)
 
 static void clear_folder(void)
 {
-    nftw(test_folder, remove_visit, 16, FTW_PHYS | FTW_DEPTH);
+    remove_folder(test_folder);
     CHECK(mkdir(test_folder, 0700) == 0, "%s", test_folder);
 }
 

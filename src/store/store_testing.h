@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "store/store.h"
 #include "testing/check.h"
+#include "testing/remove_folder.h"
 
 #define PIECE ((uint32_t)16384)
 
@@ -36,11 +37,6 @@ static inline uint64_t du(void)
     return du_bytes;
 }
 
-static inline int remove_visit(const char *path, const struct stat *info, int type, struct FTW *ftw)
-{
-    return remove(path);
-}
-
 /* Where syncing costs nothing: for tests that open and close a store hundreds of times. */
 static inline int test_set_up_in_memory(void **unused)
 {
@@ -59,7 +55,7 @@ static inline int test_set_up(void **unused)
 
 static inline int test_tear_down(void **unused)
 {
-    return nftw(test_folder, remove_visit, 16, FTW_PHYS | FTW_DEPTH);
+    return remove_folder(test_folder);
 }
 
 /* Byte `at` of the file numbered `which`. */

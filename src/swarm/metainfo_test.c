@@ -20,25 +20,6 @@ bool new_fails(void)
 }
 
 static const struct {
-    const char *name;
-    const uint8_t *bytes;
-    size_t size;
-    const char *v2, *v1;
-    bool is_folder, is_private;
-    size_t trackers, web_seeds;
-    const char *torrent_name;
-} vectors[] = {
-    { "one file, hybrid", torrent_single_hybrid, sizeof torrent_single_hybrid, V2_SINGLE_HYBRID,
-      V1_SINGLE_HYBRID, false, false, 2, 0, "m.gguf" },
-    { "one file, v2", torrent_single_v2, sizeof torrent_single_v2, V2_SINGLE_V2, NULL, false, false,
-      0, 0, "m.gguf" },
-    { "folder, hybrid", torrent_folder_hybrid, sizeof torrent_folder_hybrid, V2_FOLDER_HYBRID,
-      V1_FOLDER_HYBRID, true, true, 0, 2, "model" },
-    { "folder, v2", torrent_folder_v2, sizeof torrent_folder_v2, V2_FOLDER_V2, NULL, true, false, 0,
-      0, "model" },
-};
-
-static const struct {
     const char *path;
     uint32_t size, first_piece;
 } folder_files[] = { { "a.gguf", 100000, 0 }, { "b.gguf", 16384, 4 }, { "sub/c.gguf", 98304, 5 } };
@@ -63,13 +44,13 @@ static dp_metainfo *parsed(int i)
     dp_metainfo *m;
     dp_error err;
 
-    CHECK_OK(dp_metainfo_parse(&m, vectors[i].name, vectors[i].bytes, vectors[i].size, &err), err);
+    CHECK_OK(dp_metainfo_parse(&m, vectors[i].what, vectors[i].bytes, vectors[i].size, &err), err);
     return m;
 }
 
 static void torrents_say_what_they_say(void **state)
 {
-    for (size_t i = 0; i < DP_ARRAY_LEN(vectors); i++) {
+    for (size_t i = 0; i < METAINFO_VECTORS; i++) {
         dp_metainfo *m = parsed((int)i);
         const dp_layout *layout = dp_metainfo_layout(m);
         const char *const *urls;
@@ -78,29 +59,29 @@ static void torrents_say_what_they_say(void **state)
         size_t size;
 
         dp_hash_hex(v2, dp_metainfo_info_v2(m));
-        CHECK(!strcmp(v2, vectors[i].v2), "%s: %s", vectors[i].name, v2);
-        CHECK(dp_metainfo_info_v1(m, sha1) == !!vectors[i].v1, "%s", vectors[i].name);
+        CHECK(!strcmp(v2, vectors[i].v2), "%s: %s", vectors[i].what, v2);
+        CHECK(dp_metainfo_info_v1(m, sha1) == !!vectors[i].v1, "%s", vectors[i].what);
         if (vectors[i].v1) {
             hex20(v1, sha1);
-            CHECK(!strcmp(v1, vectors[i].v1), "%s: %s", vectors[i].name, v1);
+            CHECK(!strcmp(v1, vectors[i].v1), "%s: %s", vectors[i].what, v1);
         }
-        CHECK(!strcmp(dp_metainfo_name(m), vectors[i].torrent_name), "%s", dp_metainfo_name(m));
-        CHECK(dp_metainfo_is_folder(m) == vectors[i].is_folder, "%s", vectors[i].name);
-        CHECK(dp_metainfo_is_private(m) == vectors[i].is_private, "%s", vectors[i].name);
-        CHECK(dp_metainfo_trackers(m, &urls) == vectors[i].trackers, "%s", vectors[i].name);
+        CHECK(!strcmp(dp_metainfo_name(m), vectors[i].name), "%s", dp_metainfo_name(m));
+        CHECK(dp_metainfo_is_folder(m) == vectors[i].is_folder, "%s", vectors[i].what);
+        CHECK(dp_metainfo_is_private(m) == vectors[i].is_private, "%s", vectors[i].what);
+        CHECK(dp_metainfo_trackers(m, &urls) == vectors[i].trackers, "%s", vectors[i].what);
         if (vectors[i].trackers)
             CHECK(!strcmp(urls[0], "http://127.0.0.1:6969/announce") &&
                       !strcmp(urls[1], "udp://127.0.0.1:6970"),
                   "%s, %s", urls[0], urls[1]);
-        CHECK(dp_metainfo_web_seeds(m, &urls) == vectors[i].web_seeds, "%s", vectors[i].name);
+        CHECK(dp_metainfo_web_seeds(m, &urls) == vectors[i].web_seeds, "%s", vectors[i].what);
         if (vectors[i].web_seeds)
             CHECK(!strcmp(urls[1], "https://example.org/y/"), "%s", urls[1]);
         CHECK(!memcmp(dp_metainfo_bytes(m, &size), vectors[i].bytes, vectors[i].size) &&
                   size == vectors[i].size,
               "%zu bytes", size);
-        CHECK(layout->file_count == (vectors[i].is_folder ? 3 : 1), "%u", layout->file_count);
+        CHECK(layout->file_count == vectors[i].files, "%u", layout->file_count);
         CHECK(layout->piece_size == PIECE, "%u", layout->piece_size);
-        CHECK(layout->piece_count == (vectors[i].is_folder ? 8 : 4), "%u", layout->piece_count);
+        CHECK(layout->piece_count == vectors[i].pieces, "%u", layout->piece_count);
         for (uint32_t f = 0; f < layout->file_count; f++) {
             const dp_layout_file *file = &layout->files[f];
             uint8_t *bytes = content(folder_files[f].size, f + 1);
@@ -162,7 +143,7 @@ static dp_metainfo_config config_of(const dp_metainfo *m, int i, const char **na
 
 static void making_gives_the_same_bytes(void **state)
 {
-    for (size_t i = 0; i < DP_ARRAY_LEN(vectors); i++) {
+    for (size_t i = 0; i < METAINFO_VECTORS; i++) {
         dp_metainfo *m = parsed((int)i), *made;
         const char *names[3];
         uint8_t sha1[8][20];
@@ -174,7 +155,7 @@ static void making_gives_the_same_bytes(void **state)
         CHECK_OK(dp_metainfo_make(&made, &config, &err), err);
         bytes = dp_metainfo_bytes(made, &size);
         CHECK(size == vectors[i].size && !memcmp(bytes, vectors[i].bytes, size), "%s: %.*s",
-              vectors[i].name, (int)size, (const char *)bytes);
+              vectors[i].what, (int)size, (const char *)bytes);
         dp_metainfo_close(made);
         dp_metainfo_close(m);
     }
@@ -270,7 +251,7 @@ static void what_is_no_torrent_is_said(void **state)
 /* Cut anywhere, and with any byte turned over: an error or a torrent, and nothing else. */
 static void every_cut_and_flip_is_survived(void **state)
 {
-    for (size_t i = 0; i < DP_ARRAY_LEN(vectors); i++) {
+    for (size_t i = 0; i < METAINFO_VECTORS; i++) {
         for (size_t n = 0; n < vectors[i].size; n++) {
             uint8_t *bytes = malloc(vectors[i].size);
             dp_metainfo *m;

@@ -8,6 +8,8 @@
 #ifndef DP_SWARM_METAINFO_VECTORS_H
 #define DP_SWARM_METAINFO_VECTORS_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* clang-format off */
@@ -38,8 +40,6 @@ static const uint8_t torrent_single_hybrid[] = {
     58,124,54,206,136,4,89,107,70,146,189,91,232,68,192,113,106,137,38,165,60,114,210,225,
     238,93,39,239,133,18,251,98,11,209,88,170,31,88,190,78,244,75,101,101,
 };
-#define V2_SINGLE_HYBRID "4056609d3067948bacfe061adacf856dba5d0bf03dd21dc0db02cbf048843185"
-#define V1_SINGLE_HYBRID "f27a5ff86f9cf438903b0f9e664019ca756e866c"
 
 static const uint8_t torrent_single_v2[] = {
     100,52,58,105,110,102,111,100,57,58,102,105,108,101,32,116,114,101,101,100,54,58,109,46,
@@ -58,7 +58,6 @@ static const uint8_t torrent_single_v2[] = {
     106,137,38,165,60,114,210,225,238,93,39,239,133,18,251,98,11,209,88,170,31,88,190,78,
     244,75,101,101,
 };
-#define V2_SINGLE_V2 "590d00dde8bc0623b97516f0158293c9480048685a7da873004fd912ed0b38b4"
 
 static const uint8_t torrent_folder_hybrid[] = {
     100,52,58,105,110,102,111,100,57,58,102,105,108,101,32,116,114,101,101,100,54,58,97,46,
@@ -108,8 +107,6 @@ static const uint8_t torrent_folder_hybrid[] = {
     49,47,120,47,50,50,58,104,116,116,112,115,58,47,47,101,120,97,109,112,108,101,46,111,
     114,103,47,121,47,101,101,
 };
-#define V2_FOLDER_HYBRID "7c118abf289358204ca1a717bf25161149522505057a93515d8abeca136e4ab7"
-#define V1_FOLDER_HYBRID "abc96995d444e749a6853072d8e4024d6d878962"
 
 static const uint8_t torrent_folder_v2[] = {
     100,52,58,105,110,102,111,100,57,58,102,105,108,101,32,116,114,101,101,100,54,58,97,46,
@@ -140,7 +137,37 @@ static const uint8_t torrent_folder_v2[] = {
     70,146,189,91,232,68,192,113,106,137,38,165,60,114,210,225,238,93,39,239,133,18,251,98,
     11,209,88,170,31,88,190,78,244,75,101,101,
 };
-#define V2_FOLDER_V2 "8e959a00c7f5c4878619a2a7e6446521970cfb2e9b65230a01823f849a926b18"
 
 /* clang-format on */
+
+#define METAINFO_VECTORS 4
+
+/* What each of them says. */
+static const struct {
+    const char *what;
+    const uint8_t *bytes;
+    size_t size;
+    const char *v2, *v1; /* info-hashes; NULL: none */
+    const char *name, *last_file;
+    bool is_folder, is_private;
+    uint32_t files, pieces;
+    uint64_t file_bytes;
+    size_t trackers, web_seeds;
+} vectors[METAINFO_VECTORS] = {
+    { "one file, hybrid", torrent_single_hybrid, sizeof torrent_single_hybrid,
+      "4056609d3067948bacfe061adacf856dba5d0bf03dd21dc0db02cbf048843185",
+      "f27a5ff86f9cf438903b0f9e664019ca756e866c", "m.gguf", "m.gguf", false, false, 1, 4, 100000, 2,
+      0 },
+    { "one file, v2", torrent_single_v2, sizeof torrent_single_v2,
+      "590d00dde8bc0623b97516f0158293c9480048685a7da873004fd912ed0b38b4", NULL, "m.gguf", "m.gguf",
+      false, false, 1, 4, 100000, 0, 0 },
+    { "folder, hybrid", torrent_folder_hybrid, sizeof torrent_folder_hybrid,
+      "7c118abf289358204ca1a717bf25161149522505057a93515d8abeca136e4ab7",
+      "abc96995d444e749a6853072d8e4024d6d878962", "model", "sub/c.gguf", true, true, 3, 8, 214688,
+      0, 2 },
+    { "folder, v2", torrent_folder_v2, sizeof torrent_folder_v2,
+      "8e959a00c7f5c4878619a2a7e6446521970cfb2e9b65230a01823f849a926b18", NULL, "model",
+      "sub/c.gguf", true, false, 3, 8, 214688, 0, 0 },
+};
+
 #endif

@@ -12,6 +12,7 @@
 #include "swarm/http_fake.h"
 #include "swarm/mount.h"
 #include "testing/check.h"
+#include "testing/remove_folder.h"
 #include "testing/gguf_writer.h"
 
 #define PIECE       DP_PIECE_SIZE_MIN
@@ -61,30 +62,11 @@ static int setup(void **unused)
     return 0;
 }
 
-static void remove_all(const char *at)
-{
-    dp_folder_entry *entries;
-    size_t count;
-
-    if (dp_folder_list(&entries, &count, at, 10000, NULL))
-        return;
-    for (size_t i = 0; i < count; i++) {
-        char text[512];
-        snprintf(text, sizeof text, "%s/%s", at, entries[i].name);
-        if (entries[i].is_folder)
-            remove_all(text);
-        else
-            unlink(text);
-    }
-    dp_free(entries);
-    rmdir(at);
-}
-
 static int teardown(void **unused)
 {
     http_fake_close(servers[0]);
     http_fake_close(servers[1]);
-    remove_all(folder);
+    remove_folder(folder);
     dp_free(bytes);
     return 0;
 }
@@ -208,7 +190,7 @@ static void a_drive_that_stops_is_gone_round(void **unused)
         assert_int_equal(read_some(m, READS, &rng), 0);
         dp_mount_close(m);
         dp_swarm_close(node);
-        remove_all(cache);
+        remove_folder(cache);
     }
 }
 

@@ -15,6 +15,7 @@
 #include "swarm/local_files.h"
 #include "swarm/mount.h"
 #include "testing/check.h"
+#include "testing/remove_folder.h"
 #include "testing/gguf_writer.h"
 
 #define PIECE   DP_PIECE_SIZE_MIN
@@ -52,25 +53,6 @@ static void make_model(const char *at)
     dp_gguf_writer_close(w);
 }
 
-static void remove_all(const char *at)
-{
-    dp_folder_entry *entries;
-    size_t count;
-
-    if (dp_folder_list(&entries, &count, at, 10000, NULL))
-        return;
-    for (size_t i = 0; i < count; i++) {
-        char text[512];
-        snprintf(text, sizeof text, "%s/%s", at, entries[i].name);
-        if (entries[i].is_folder)
-            remove_all(text);
-        else
-            unlink(text);
-    }
-    dp_free(entries);
-    rmdir(at);
-}
-
 static int setup(void **unused)
 {
     path model, torrent;
@@ -88,7 +70,7 @@ static int setup(void **unused)
 
 static int teardown(void **unused)
 {
-    remove_all(folder);
+    remove_folder(folder);
     return 0;
 }
 
@@ -119,6 +101,14 @@ static void check_all(dp_mount *mount, uint64_t seed)
     assert_memory_equal(bytes, expected, size);
     dp_free(bytes);
     dp_free(expected);
+}
+
+/* A node that takes from one peer, and keeps so much in a folder; cache NULL: nothing. */
+static dp_swarm_config taker(const char *cache, uint64_t disk_bytes, const char *const *peer)
+{
+    return (dp_swarm_config){
+        .cache_folder = cache, .disk_bytes = disk_bytes, .peers = peer, .peer_count = 1
+    };
 }
 
 /* A node that gives the model. */
@@ -206,10 +196,7 @@ static void a_small_cache_keeps_what_all_need(void **unused)
     path cache, torrent;
     dp_swarm *giver = open_giver(torrent_at, http_at), *node;
     const char *peers[] = { torrent_at };
-    dp_swarm_config config = { .cache_folder = in_folder(&cache, "small"),
-                               .disk_bytes = 5 * SLICE,
-                               .peers = peers,
-                               .peer_count = 1 };
+    dp_swarm_config config = taker(in_folder(&cache, "small"), 5 * SLICE, peers);
     dp_swarm_stats stats;
     dp_mount *mount;
     dp_error err;
@@ -234,10 +221,7 @@ static void a_torrent_is_mounted_from_a_peer(void **unused)
     path cache, torrent;
     dp_swarm *giver = open_giver(torrent_at, http_at), *node;
     const char *peers[] = { torrent_at };
-    dp_swarm_config config = { .cache_folder = in_folder(&cache, "cache"),
-                               .disk_bytes = 64 << 20,
-                               .peers = peers,
-                               .peer_count = 1 };
+    dp_swarm_config config = taker(in_folder(&cache, "cache"), 64 << 20, peers);
     dp_peer_info peer;
     dp_mount_info info;
     dp_mount *mount;
@@ -278,10 +262,7 @@ static void a_magnet_link_is_mounted(void **unused)
     path cache;
     dp_swarm *giver = open_giver(torrent_at, http_at), *node;
     const char *peers[] = { torrent_at };
-    dp_swarm_config config = { .cache_folder = in_folder(&cache, "cache"),
-                               .disk_bytes = 64 << 20,
-                               .peers = peers,
-                               .peer_count = 1 };
+    dp_swarm_config config = taker(in_folder(&cache, "cache"), 64 << 20, peers);
     dp_mount *mount;
     dp_error err;
 
@@ -308,7 +289,7 @@ static void a_token_is_missing(void **unused)
         .listen = "127.0.0.1:0", .http_listen = "127.0.0.1:0", .shares = true, .token = "secret"
     };
     const char *peers[] = { torrent_at };
-    dp_swarm_config config = { .peers = peers, .peer_count = 1 };
+    dp_swarm_config config = taker(NULL, 0, peers);
     dp_swarm *giver, *node;
     dp_swarm_stats stats;
     dp_mount *mount;

@@ -28,53 +28,38 @@ static void save(const void *bytes, size_t size)
 
 static void says_it_as_text(void **state)
 {
-    static const struct {
-        const uint8_t *bytes;
-        size_t size;
-        const char *name, *v2, *v1, *last;
-        uint32_t files, pieces;
-        uint64_t file_bytes;
-        bool is_private;
-    } rows[] = {
-        { torrent_single_hybrid, sizeof torrent_single_hybrid, "m.gguf", V2_SINGLE_HYBRID,
-          V1_SINGLE_HYBRID, "m.gguf", 1, 4, 100000, false },
-        { torrent_single_v2, sizeof torrent_single_v2, "m.gguf", V2_SINGLE_V2, NULL, "m.gguf", 1, 4,
-          100000, false },
-        { torrent_folder_hybrid, sizeof torrent_folder_hybrid, "model", V2_FOLDER_HYBRID,
-          V1_FOLDER_HYBRID, "sub/c.gguf", 3, 8, 214688, true },
-        { torrent_folder_v2, sizeof torrent_folder_v2, "model", V2_FOLDER_V2, NULL, "sub/c.gguf", 3,
-          8, 214688, false },
-    };
-
-    for (size_t i = 0; i < DP_ARRAY_LEN(rows); i++) {
+    for (size_t i = 0; i < METAINFO_VECTORS; i++) {
         dp_torrent_file *torrent;
         char want[512];
         dp_torrent_info info;
         dp_error err;
 
-        save(rows[i].bytes, rows[i].size);
+        save(vectors[i].bytes, vectors[i].size);
         CHECK_OK(dp_torrent_file_open(&torrent, path, &err), err);
         dp_torrent_file_info(torrent, &info);
-        CHECK(!strcmp(info.name, rows[i].name) && !strcmp(info.info_v2, rows[i].v2), "row %zu", i);
-        CHECK(!rows[i].v1 == !info.info_v1 && (!info.info_v1 || !strcmp(info.info_v1, rows[i].v1)),
+        CHECK(!strcmp(info.name, vectors[i].name) && !strcmp(info.info_v2, vectors[i].v2),
               "row %zu", i);
-        CHECK(info.file_count == rows[i].files && info.piece_count == rows[i].pieces &&
-                  info.piece_size == 32768 && info.file_bytes == rows[i].file_bytes &&
-                  info.is_private == rows[i].is_private,
+        CHECK(!vectors[i].v1 == !info.info_v1 &&
+                  (!info.info_v1 || !strcmp(info.info_v1, vectors[i].v1)),
+              "row %zu", i);
+        CHECK(info.file_count == vectors[i].files && info.piece_count == vectors[i].pieces &&
+                  info.piece_size == 32768 && info.file_bytes == vectors[i].file_bytes &&
+                  info.is_private == vectors[i].is_private,
               "row %zu: %u files, %u pieces, %llu bytes", i, info.file_count, info.piece_count,
               (unsigned long long)info.file_bytes);
-        CHECK(!strcmp(dp_torrent_file_name(torrent, info.file_count - 1), rows[i].last) &&
+        CHECK(!strcmp(dp_torrent_file_name(torrent, info.file_count - 1), vectors[i].last_file) &&
                   !dp_torrent_file_name(torrent, info.file_count),
               "row %zu: %s", i, dp_torrent_file_name(torrent, info.file_count - 1));
-        snprintf(want, sizeof want, "magnet:?xt=urn:btmh:1220%s%s%s&dn=%s", rows[i].v2,
-                 rows[i].v1 ? "&xt=urn:btih:" : "", rows[i].v1 ? rows[i].v1 : "", rows[i].name);
+        snprintf(want, sizeof want, "magnet:?xt=urn:btmh:1220%s%s%s&dn=%s", vectors[i].v2,
+                 vectors[i].v1 ? "&xt=urn:btih:" : "", vectors[i].v1 ? vectors[i].v1 : "",
+                 vectors[i].name);
         CHECK(!strncmp(info.magnet, want, strlen(want)), "%s, not %s", info.magnet, want);
         CHECK(strcspn(info.magnet + 9, " /#") == strlen(info.magnet + 9), "%s", info.magnet);
-        if (i == 0) /* its two trackers */
+        if (vectors[i].trackers) /* two */
             CHECK(strstr(info.magnet, "&tr=http%3A%2F%2F") &&
                       strstr(strstr(info.magnet, "&tr=") + 4, "&tr="),
                   "%s", info.magnet);
-        if (i == 2) /* its two web seeds */
+        if (vectors[i].web_seeds)
             CHECK(strstr(info.magnet, "&ws=http%3A%2F%2F") || strstr(info.magnet, "&ws=https%3A"),
                   "%s", info.magnet);
         dp_torrent_file_close(torrent);
@@ -98,7 +83,7 @@ static void memory_fails(void **state)
 {
     uint64_t failed = 1;
 
-    save(torrent_folder_hybrid, sizeof torrent_folder_hybrid);
+    save(vectors[2].bytes, vectors[2].size);
     for (uint64_t n = 0; failed; n++) {
         dp_mem_stats before, after;
         dp_torrent_file *torrent;

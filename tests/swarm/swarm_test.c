@@ -197,9 +197,9 @@ static int close_all(void **unused)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(parts_of_three_make_a_model, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(a_web_server_is_enough, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(killed_caches_open, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(parts_of_three_make_a_model, make_folder, drop_folder),
+        cmocka_unit_test_setup_teardown(a_web_server_is_enough, make_folder, drop_folder),
+        cmocka_unit_test_setup_teardown(killed_caches_open, make_folder, drop_folder),
     };
 
     if (argc > 1 && strcmp(argv[1], "--node") == 0)

@@ -1,7 +1,6 @@
 #include "swarm_testing.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "store/store.h"
 #include "swarm/local_files.h"
 #include "testing/check.h"
+#include "testing/remove_folder.h"
 
 char folder[64];
 char model[512];
@@ -39,29 +39,9 @@ int make_folder(void **state)
     return 0;
 }
 
-static void remove_all(const char *at)
+int drop_folder(void **state)
 {
-    DIR *dir = opendir(at);
-    struct dirent *entry;
-
-    while (dir && (entry = readdir(dir))) {
-        char text[1024];
-
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        snprintf(text, sizeof text, "%s/%s", at, entry->d_name);
-        if (unlink(text))
-            remove_all(text);
-    }
-    if (dir)
-        closedir(dir);
-    rmdir(at);
-}
-
-int remove_folder(void **state)
-{
-    remove_all(folder);
-    return 0;
+    return remove_folder(folder);
 }
 
 /* Children. */

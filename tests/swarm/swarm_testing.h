@@ -21,7 +21,7 @@ extern char model[512]; /* the demo model */
 
 const char *in_folder(path *out, const char *name);
 int make_folder(void **state); /* and m.torrent of the model in it */
-int remove_folder(void **state);
+int drop_folder(void **state);
 
 /* Another process of this program. It says a line when it is ready. */
 typedef struct child {
