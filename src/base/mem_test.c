@@ -59,6 +59,47 @@ static void test_map(void **state)
 }
 
 /* Whatever the sizes, what both have is kept and what is new is zeroed. */
+/* Where much is mapped, regions are cut from larger mappings: each is zeroed, its own and whole,
+ * whatever was cut and given back around it. */
+static void test_map_many(void **state)
+{
+    enum { COUNT = 96 };
+    static const size_t sizes[] = { 3000000, 65536, 64 << 10 | 1, 20 << 20, 4096, 33 << 20 };
+    size_t much = (size_t)128 << 20;
+    uint8_t *first = dp_map_acquire(much);
+    struct {
+        uint8_t *bytes;
+        size_t size;
+    } regions[COUNT] = { { 0 } };
+
+    for (int round = 0; round < 3; round++)
+        for (size_t i = 0; i < COUNT; i++) {
+            size_t size = sizes[(i * 7 + (size_t)round) % DP_ARRAY_LEN(sizes)];
+
+            if (round && i % 3 != (size_t)round)
+                continue;
+            dp_map_release(regions[i].bytes, regions[i].size);
+            regions[i].bytes = dp_map_acquire(size);
+            regions[i].size = size;
+            CHECK(regions[i].bytes, "region %zu", i);
+            CHECK(regions[i].bytes[0] == 0 && regions[i].bytes[size - 1] == 0, "zeroed");
+            regions[i].bytes[0] = regions[i].bytes[size - 1] = (uint8_t)(i + 1);
+        }
+    for (size_t i = 0; i < COUNT; i++)
+        CHECK(regions[i].bytes[0] == i + 1 && regions[i].bytes[regions[i].size - 1] == i + 1,
+              "region %zu was written into", i);
+    for (size_t i = 0; i < COUNT; i++) {
+        if (i % 2) { /* moved out of its mapping */
+            regions[i].bytes = dp_map_resize(regions[i].bytes, regions[i].size, 5000000);
+            regions[i].size = 5000000;
+            CHECK(regions[i].bytes && regions[i].bytes[0] == i + 1, "region %zu moved", i);
+        }
+        dp_map_release(regions[i].bytes, regions[i].size);
+    }
+    dp_map_release(first, much);
+    CHECK(stats().map_regions == 0 && stats().map_bytes == 0, "given back");
+}
+
 static void test_map_resize(void **state)
 {
     static const size_t sizes[] = { 1, 4096, 4097, (size_t)5 << 20, 4096, (size_t)9 << 20, 3 };
@@ -138,8 +179,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heap),       cmocka_unit_test(test_map),
-        cmocka_unit_test(test_map_resize), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_map_resize), cmocka_unit_test(test_map_many),
+        cmocka_unit_test(test_refused),    cmocka_unit_test(test_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
