@@ -9,28 +9,40 @@
 
 /* Found by replaying the demo model's trace; all are flat around these values
  * (docs/DECISIONS.md). */
-#define DISCOUNT       0.8f
-#define LEARNING_RATE  0.02f
-#define SKETCH_RATE    0.003f
-#define SKETCH_KEEP    0.5f /* of the sketch from one step to the next */
+#define DISCOUNT       0.82f
+#define LEARNING_RATE  0.01f
+#define SKETCH_RATE    0.002f
 #define HASTE          2.0f /* added to the rate while young: HASTE / (HASTE_STEPS + demands) */
 #define HASTE_STEPS    40
-#define FAST_HALF_LIFE 96.0
-#define SLOW_HALF_LIFE 768.0
+#define FAST_HALF_LIFE 128.0
+#define SLOW_HALF_LIFE 1024.0
 #define RATE_MIN       1e-4f
 #define WEIGHT_MAX     100.0f /* none that was learned comes near */
 #define WIDE_SET_PART  2      /* a set above 1/2 of the layer says nothing about what follows */
 
 #define SKETCH DP_FORECAST_SKETCH
 
+/* The sketch in parts: what the last step wanted, the last few, and the last dozen or two. */
+typedef struct span {
+    int first, count; /* of the sums */
+    float keep;       /* of a sum from one step to the next */
+} span;
+
+#define SPAN_COUNT 3
+static const span spans[SPAN_COUNT] = { { 0, 64, 0.2f }, { 64, 32, 0.6f }, { 96, 32, 0.9f } };
+
+_Static_assert(SKETCH == 128, "the spans cover the sketch");
+
 typedef struct layer_state {
     float *fast, *slow;    /* [expert_count] rates of demand per step */
     float *value;          /* [expert_count] as of the last demand */
     float *steps;          /* [expert_count] what is told */
+    float *error;          /* [expert_count] of the value before, the sketch has yet to learn it */
     float *weights;        /* [expert_count from][expert_count to], NULL: too many experts */
     float *sketch_weights; /* [SKETCH][expert_count]: how each sum of the sketch changes them */
     float usual[SKETCH];   /* what a set of this layer adds to the sketch on the average */
-    float seen[SKETCH];    /* the sketch at the last demand */
+    float seen[SKETCH];    /* the sketch at the last demand ... */
+    float blamed[SKETCH];  /* ... and at the one before, whose error it is */
     uint32_t *last;        /* [last_count] the set wanted last; 0: none that counts */
     uint32_t last_count;
     uint32_t demand_count; /* up to where rates are plain means */
@@ -39,15 +51,15 @@ typedef struct layer_state {
 struct dp_forecast {
     uint32_t layer_count, expert_count;
     float fast_keep, slow_keep; /* of a rate, per step */
-    float sketch_keep;          /* per demand of any layer */
-    float *error;               /* [expert_count] scratch */
+    float keep[SPAN_COUNT];     /* of the sketch, per demand of any layer */
+    float *before;              /* [expert_count] scratch */
     float sketch[SKETCH];       /* what all layers wanted lately */
     layer_state *layers;
 };
 
 static bool open_layer(layer_state *layer, uint32_t experts)
 {
-    layer->fast = dp_alloc_zero((size_t)4 * experts, sizeof(float));
+    layer->fast = dp_alloc_zero((size_t)5 * experts, sizeof(float));
     layer->last = dp_alloc_zero(experts, sizeof(uint32_t));
     layer->sketch_weights = dp_alloc_zero((size_t)SKETCH * experts, sizeof(float));
     if (experts <= DP_FORECAST_EXPERTS_MAX)
@@ -58,6 +70,7 @@ static bool open_layer(layer_state *layer, uint32_t experts)
     layer->slow = layer->fast + experts;
     layer->value = layer->slow + experts;
     layer->steps = layer->value + experts;
+    layer->error = layer->steps + experts;
     for (uint32_t e = 0; e < experts; e++)
         layer->steps[e] = (float)DP_FORECAST_STEPS_MAX;
     return true;
@@ -74,10 +87,11 @@ dp_status dp_forecast_open(dp_forecast **out, uint32_t layer_count, uint32_t exp
         f->expert_count = expert_count;
         f->fast_keep = (float)exp2(-1 / FAST_HALF_LIFE);
         f->slow_keep = (float)exp2(-1 / SLOW_HALF_LIFE);
-        f->sketch_keep = powf(SKETCH_KEEP, 1 / (float)DP_MAX(layer_count, 1));
-        f->error = dp_alloc_zero(expert_count, sizeof(float));
+        for (int i = 0; i < SPAN_COUNT; i++)
+            f->keep[i] = powf(spans[i].keep, 1 / (float)DP_MAX(layer_count, 1));
+        f->before = dp_alloc_zero(expert_count, sizeof(float));
         f->layers = dp_alloc_zero(layer_count, sizeof *f->layers);
-        has_memory = f->error && f->layers;
+        has_memory = f->before && f->layers;
         for (; has_memory && f->layer_count < layer_count; f->layer_count++)
             if (!open_layer(&f->layers[f->layer_count], expert_count)) {
                 f->layer_count++; /* half open: closed with the rest */
@@ -105,29 +119,37 @@ void dp_forecast_close(dp_forecast *forecast)
         dp_free(forecast->layers[i].sketch_weights);
     }
     dp_free(forecast->layers);
-    dp_free(forecast->error);
+    dp_free(forecast->before);
     dp_free(forecast);
 }
 
+/* The value of an expert that is wanted at this rate, independently of everything. */
 static float base_of(const layer_state *layer, uint32_t e)
 {
-    return DP_MAX(0.5f * (layer->fast[e] + layer->slow[e]), RATE_MIN);
+    float rate = DP_MAX(0.5f * (layer->fast[e] + layer->slow[e]), RATE_MIN);
+
+    return rate / (1 - DISCOUNT * (1 - rate));
 }
 
-/* The signs of an expert in the sketch, one a bit: a hash of where it is (splitmix64). */
-static uint64_t signs_of(uint32_t layer, uint32_t expert)
+/* The signs of an expert in 64 sums of the sketch, one a bit: a hash of where it is
+ * (splitmix64). */
+static uint64_t signs_of(uint32_t layer, uint32_t expert, uint32_t word)
 {
-    uint64_t x = ((uint64_t)layer << 32 | expert) + UINT64_C(0x9E3779B97F4A7C15);
+    uint64_t place = (uint64_t)layer << 32 | expert;
+    uint64_t x = (2 * place + word) * UINT64_C(0x9E3779B97F4A7C15);
 
     x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
     x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
     return x ^ x >> 31;
 }
 
-static void add_signs(float *sums, uint64_t signs, float amount)
+static void add_signs(float *sums, uint32_t layer, uint32_t expert)
 {
-    for (int j = 0; j < SKETCH; j++)
-        sums[j] += signs >> j & 1 ? amount : -amount;
+    for (uint32_t word = 0; word < SKETCH / 64; word++) {
+        uint64_t signs = signs_of(layer, expert, word);
+        for (int j = 0; j < 64; j++)
+            sums[64 * word + j] += signs >> j & 1 ? 1.0f : -1.0f;
+    }
 }
 
 /* The layer's set goes into the sketch as far as it is unusual; older sets fade. */
@@ -139,13 +161,16 @@ static void update_sketch(dp_forecast *f, uint32_t layer_index, const uint32_t *
     float set[SKETCH] = { 0 };
 
     for (uint32_t i = 0; i < count; i++)
-        add_signs(set, signs_of(layer_index, experts[i]), 1);
-    for (int j = 0; j < SKETCH; j++) {
-        f->sketch[j] *= f->sketch_keep;
-        if (!count)
-            continue;
-        f->sketch[j] += (1 - SKETCH_KEEP) * (set[j] - layer->usual[j]);
-        layer->usual[j] = slow * layer->usual[j] + (1 - slow) * set[j];
+        add_signs(set, layer_index, experts[i]);
+    for (int i = 0; i < SPAN_COUNT; i++) {
+        int end = spans[i].first + spans[i].count;
+        for (int j = spans[i].first; j < end; j++) {
+            f->sketch[j] *= f->keep[i];
+            if (!count)
+                continue;
+            f->sketch[j] += (1 - spans[i].keep) * (set[j] - layer->usual[j]);
+            layer->usual[j] = slow * layer->usual[j] + (1 - slow) * set[j];
+        }
     }
 }
 
@@ -169,6 +194,25 @@ static void update_rates(dp_forecast *f, layer_state *layer, const uint32_t *exp
         layer->demand_count++;
 }
 
+/* What the sketch adds to the values. Its weights are most of all there is, and go through the
+ * processor once: they first learn what the demand before left to learn. */
+static void add_sketch(const dp_forecast *f, layer_state *layer)
+{
+    float *restrict value = layer->value;
+    const float *restrict error = layer->error;
+
+    for (int i = 0; i < SPAN_COUNT; i++)
+        for (int j = spans[i].first; j < spans[i].first + spans[i].count; j++) {
+            float *restrict row = layer->sketch_weights + (size_t)j * f->expert_count;
+            float part = SKETCH_RATE / (float)spans[i].count * layer->blamed[j];
+            float sum = f->sketch[j];
+            for (uint32_t e = 0; e < f->expert_count; e++) {
+                row[e] += part * error[e];
+                value[e] += sum * row[e];
+            }
+        }
+}
+
 /* The value each expert has now that this set was wanted. */
 static void update_values(dp_forecast *f, layer_state *layer, const uint32_t *experts,
                           uint32_t count)
@@ -183,28 +227,18 @@ static void update_values(dp_forecast *f, layer_state *layer, const uint32_t *ex
         for (uint32_t e = 0; e < n; e++)
             value[e] += row[e];
     }
-    for (int j = 0; j < SKETCH; j++) {
-        const float *restrict row = layer->sketch_weights + (size_t)j * n;
-        for (uint32_t e = 0; e < n; e++)
-            value[e] += f->sketch[j] * row[e];
-    }
+    add_sketch(f, layer);
     for (uint32_t e = 0; e < n; e++)
         value[e] = DP_MIN(DP_MAX(value[e], RATE_MIN), 1.0f);
 }
 
-/* Moves the rows of what was seen at the demand before by their part of the error. */
-static void learn(dp_forecast *f, layer_state *layer)
+/* Moves the rows of the set wanted before by their part of the error. */
+static void learn(const dp_forecast *f, layer_state *layer)
 {
     float haste = HASTE / (float)(HASTE_STEPS + layer->demand_count);
     float rate = (LEARNING_RATE + haste) / (float)DP_MAX(layer->last_count, 1);
-    const float *restrict error = f->error;
+    const float *restrict error = layer->error;
 
-    for (int j = 0; j < SKETCH; j++) {
-        float *restrict row = layer->sketch_weights + (size_t)j * f->expert_count;
-        float part = SKETCH_RATE / SKETCH * layer->seen[j];
-        for (uint32_t e = 0; e < f->expert_count; e++)
-            row[e] += part * error[e];
-    }
     for (uint32_t i = 0; i < layer->last_count; i++) {
         float *restrict row = layer->weights + (size_t)layer->last[i] * f->expert_count;
         for (uint32_t e = 0; e < f->expert_count; e++)
@@ -212,10 +246,25 @@ static void learn(dp_forecast *f, layer_state *layer)
     }
 }
 
+/* A value v is what an expert of rate p = v (1 - g) / (1 - g v) has, due every 1 / p steps. */
 static void update_steps(dp_forecast *f, layer_state *layer)
 {
+    for (uint32_t e = 0; e < f->expert_count; e++) {
+        float value = layer->value[e];
+        float steps = (1 - DISCOUNT * value) / (value * (1 - DISCOUNT));
+        layer->steps[e] = DP_MIN(DP_MAX(steps, 1.0f), (float)DP_FORECAST_STEPS_MAX);
+    }
+}
+
+/* What the values before should have been, from here: 1 for what came, and of the others
+ * the value they have now, a step farther away. Keeps by how much they were wrong. */
+static void judge(const dp_forecast *f, layer_state *layer, const float *before,
+                  const uint32_t *experts, uint32_t count)
+{
     for (uint32_t e = 0; e < f->expert_count; e++)
-        layer->steps[e] = DP_MIN(1 / layer->value[e], (float)DP_FORECAST_STEPS_MAX);
+        layer->error[e] = DISCOUNT * layer->value[e] - before[e];
+    for (uint32_t i = 0; i < count; i++)
+        layer->error[experts[i]] = 1 - before[experts[i]];
 }
 
 void dp_forecast_demand(dp_forecast *forecast, uint32_t layer_index, const uint32_t *experts,
@@ -223,21 +272,18 @@ void dp_forecast_demand(dp_forecast *forecast, uint32_t layer_index, const uint3
 {
     layer_state *layer = &forecast->layers[layer_index];
     bool is_wide = count > forecast->expert_count / WIDE_SET_PART || !layer->weights;
-    float *error = forecast->error;
+    bool is_young = layer->demand_count == 0;
 
     DP_ASSERT(layer_index < forecast->layer_count && count <= forecast->expert_count);
-    /* What came, plus what is in sight from here, less what was expected. */
-    for (uint32_t e = 0; e < forecast->expert_count; e++)
-        error[e] = -layer->value[e];
-    for (uint32_t i = 0; i < count; i++)
-        error[experts[i]] += 1 - DISCOUNT;
     update_sketch(forecast, layer_index, experts, is_wide ? 0 : count);
     update_rates(forecast, layer, experts, count);
+    memcpy(forecast->before, layer->value, forecast->expert_count * sizeof(float));
     update_values(forecast, layer, experts, is_wide ? 0 : count);
-    for (uint32_t e = 0; e < forecast->expert_count; e++)
-        error[e] += DISCOUNT * layer->value[e];
-    if (layer->demand_count > 1)
-        learn(forecast, layer);
+    judge(forecast, layer, forecast->before, experts, count);
+    if (is_young) /* of nothing: there was no value yet */
+        memset(layer->error, 0, forecast->expert_count * sizeof(float));
+    learn(forecast, layer);
+    memcpy(layer->blamed, layer->seen, sizeof layer->seen);
     memcpy(layer->seen, forecast->sketch, sizeof layer->seen);
     layer->last_count = is_wide ? 0 : count;
     memcpy(layer->last, experts, layer->last_count * sizeof *experts);
@@ -343,6 +389,7 @@ bool dp_forecast_restore(dp_forecast *forecast, const float *in)
         in = take(layer->usual, in, part.usual);
         in = take(layer->sketch_weights, in, part.sketch);
         in = take(layer->weights, in, part.weights);
+        memset(layer->error, 0, forecast->expert_count * sizeof(float)); /* of other weights */
         update_values(forecast, layer, NULL, 0);
         update_steps(forecast, layer);
     }

@@ -5,17 +5,17 @@
  *          weights[from][to], learned online. Gives for each expert the steps
  *          until its next demand. Policies order pages by it (policy "next").
  *
- * Idea     value(e) is what a discounted count of e's coming demands is expected to
- *          be, (1 - g) * sum over h >= 1 of g^(h-1) * [e wanted h steps from now]:
- *          the base rate, plus the weights of the experts wanted now, plus what follows
- *          from a sketch: 64 sums to which every expert that any layer wanted lately adds
+ * Idea     value(e) is what g^(T - 1) is expected to be, T the steps until e's next demand: the
+ *          value of e's rate, plus the weights of the experts wanted now, plus what follows
+ *          from a sketch: 128 sums to which every expert that any layer wanted lately adds
  *          1 or -1, by a hash of which it is, less what that layer usually adds (a random
- *          projection: Johnson and Lindenstrauss 1984). After each step value is compared
- *          with what came plus g times the value seen from there (temporal differences,
- *          Sutton 1988), and what it was summed from is moved by a part of the error.
- *          g = 0.8 looks some five steps ahead, about as long as a page stays.
+ *          projection: Johnson and Lindenstrauss 1984); half of them remember the last step, a
+ *          quarter the last few, a quarter a dozen or two. After each step value is compared
+ *          with what came: 1 if e did, else g times the value seen from there (temporal
+ *          differences, Sutton 1988), and what it was summed from is moved by a part of the
+ *          error. g = 0.82 looks some five or six steps ahead, about as long as a page stays.
  *
- * Cost     A demand for k of n experts: about (2 k + 128) n multiply-adds, and 4 n^2 + 256 n
+ * Cost     A demand for k of n experts: about (2 k + 256) n multiply-adds, and 4 n^2 + 512 n
  *          bytes of weights a layer.
  *
  * Threads  One at a time.
@@ -27,7 +27,7 @@
 #include "doppler/status.h"
 
 #define DP_FORECAST_EXPERTS_MAX 1024 /* 4 MiB of weights a layer; more go without */
-#define DP_FORECAST_SKETCH      64   /* sums in the sketch: one a bit of an expert's signs */
+#define DP_FORECAST_SKETCH      128  /* sums in the sketch: one a bit of an expert's signs */
 #define DP_FORECAST_STEPS_MAX   1e5  /* until a next demand: "not in sight" */
 
 typedef struct dp_forecast dp_forecast;

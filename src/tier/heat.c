@@ -8,7 +8,7 @@
 #include "base/status.h"
 #include "tier/tier_impl.h"
 
-#define HEAT_MAGIC "DPHEAT2"
+#define HEAT_MAGIC "DPHEAT3"
 #define ORDER_MARK 0x01020304u
 #define AGE_MAX    ((uint64_t)1 << 20) /* steps; older is as old */
 #define COUNT_MAX  1e30f
