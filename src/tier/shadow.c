@@ -159,6 +159,7 @@ void dp_shadow_demand(dp_shadow *shadow, uint32_t layer, const uint32_t *experts
 static void judge(dp_shadow *s)
 {
     uint32_t best = s->current;
+    double ahead;
 
     for (uint32_t p = 0; p < DP_POLICY_COUNT; p++) {
         const dp_sim_cache *c = dp_sim_result(s->sim, p);
@@ -171,8 +172,9 @@ static void judge(dp_shadow *s)
     s->bursts++;
     s->lead = best == s->leader ? s->lead + 1 : 1;
     s->leader = best;
-    if (best != s->current && s->lead >= LEAD_BURSTS &&
-        s->hit_rate[best] >= s->hit_rate[s->current] + DP_SHADOW_MARGIN) {
+    ahead = s->hit_rate[best] - s->hit_rate[s->current];
+    if (best != s->current && (ahead >= DP_SHADOW_CLEAR_MARGIN ||
+                               (ahead >= DP_SHADOW_MARGIN && s->lead >= LEAD_BURSTS))) {
         s->current = best;
         s->changes++;
     }

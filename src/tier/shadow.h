@@ -11,7 +11,8 @@
  *          meanwhile. Memory is at most a DP_SHADOW_BYTES_PART of the experts'.
  *
  * Changes  Another policy is taken when it hit at least DP_SHADOW_MARGIN more often,
- *          on an average over the last bursts, for two bursts in a row.
+ *          on an average over the last bursts, for two bursts in a row; at once
+ *          when it is DP_SHADOW_CLEAR_MARGIN.
  *
  * Threads  One at a time.
  */
@@ -21,11 +22,12 @@
 #include "base/clock.h"
 #include "tier/sim.h"
 
-#define DP_SHADOW_TIME_SHARE  0.003
-#define DP_SHADOW_BYTES_PART  256
-#define DP_SHADOW_PAGES_MAX   2048
-#define DP_SHADOW_BURST_STEPS 256
-#define DP_SHADOW_MARGIN      0.004
+#define DP_SHADOW_TIME_SHARE   0.003
+#define DP_SHADOW_BYTES_PART   256
+#define DP_SHADOW_PAGES_MAX    2048
+#define DP_SHADOW_BURST_STEPS  256
+#define DP_SHADOW_MARGIN       0.004
+#define DP_SHADOW_CLEAR_MARGIN 0.04
 
 typedef struct dp_shadow dp_shadow;
 
