@@ -72,6 +72,7 @@ typedef struct dp_prediction {
     bool hit_is_from_heat;               /* else the share of experts held */
     double memory_bytes_s;               /* as measured now */
     double memory_s, compute_s, drive_s; /* each for itself */
+    double step_s;                       /* a token's products from memory, one by one */
     double token_s, tok_s;               /* together; 0: the drive was never probed */
     char bottleneck[12];                 /* "memory", "compute", "drive" */
 } dp_prediction;

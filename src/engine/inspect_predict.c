@@ -3,15 +3,18 @@
 #include "base/cpu.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "base/sysmem.h"
 #include "engine/inspect_impl.h"
 #include "engine/predict.h"
 #include "engine/rates.h"
 
-#define TYPE_NS ((uint64_t)60000000) /* for each type of weights */
+#define MEASURE_NS   ((uint64_t)40000000) /* for each type of weights, and each shape */
+#define REGION_BYTES (256 * DP_MIB)       /* more than caches hold ... */
+#define REGION_LEAST (16 * DP_MIB)
 
 /* Bytes of tensors a token uses, experts apart from the rest. */
 typedef struct use {
-    double *shares; /* [tensor count] */
+    dp_rates_use *products; /* [tensor count] */
     uint64_t always_bytes, expert_bytes;
     uint32_t expert_layers;
 } use;
@@ -29,12 +32,12 @@ static void measure_use(use *u, const dp_inspect *in)
     for (size_t i = 0; i < dp_gguf_tensor_count(in->gguf); i++) {
         const dp_tensor *t = dp_gguf_tensor(in->gguf, i);
 
-        u->shares[i] = 1;
+        u->products[i] = (dp_rates_use){ 1, t->ne[1] * t->ne[2] * t->ne[3] };
         if (is_experts(t, hp)) {
-            u->shares[i] = (double)hp->expert_used / hp->expert_count;
-            u->expert_bytes += (uint64_t)(u->shares[i] * (double)t->size);
+            u->products[i] = (dp_rates_use){ hp->expert_used, t->ne[1] };
+            u->expert_bytes += t->size / hp->expert_count * hp->expert_used;
         } else if (!in->model->is_tied && dp_str_is(t->name, "token_embd.weight")) {
-            u->shares[i] = 0; /* looked up, a row a token */
+            u->products[i].products = 0; /* looked up, a row a token */
         } else {
             u->always_bytes += t->size;
         }
@@ -43,43 +46,59 @@ static void measure_use(use *u, const dp_inspect *in)
         u->expert_layers += hp->expert_count && in->model->layers[l].expert_first != DP_PAGE_NONE;
 }
 
-static dp_status measure_rates(dp_prediction *out, double *compute_s, const use *u,
-                               const dp_inspect *in, const dp_options *options, dp_error *err)
+/* A model that caches hold is read from caches. */
+static uint64_t region_for(const use *u)
+{
+    dp_sysmem memory;
+    uint64_t bytes = DP_MIN(dp_align_up(u->always_bytes + u->expert_bytes, DP_MIB), REGION_BYTES);
+
+    dp_sysmem_read(&memory, "");
+    return DP_MAX(DP_MIN(bytes, dp_sysmem_room(&memory) / 4), REGION_LEAST);
+}
+
+static dp_status measure_rates(dp_predict_request *r, const use *u, const dp_inspect *in,
+                               const dp_options *options, dp_error *err)
 {
     dp_rates_config config = { .kernels = dp_options_text(options, DP_OPT_KERNELS),
                                .threads = (uint32_t)dp_options_u64(options, DP_OPT_THREADS),
-                               .type_ns = TYPE_NS };
+                               .measure_ns = MEASURE_NS,
+                               .region_bytes = region_for(u) };
     dp_memory_info memory = { 0 };
+    dp_rates rates;
     dp_status st;
 
     if (config.threads == 0)
         config.threads = dp_cpu_get()->thread_count;
     st = dp_doctor_bandwidth(&memory, config.threads, err);
-    out->memory_bytes_s = memory.bandwidth_bytes_s;
-    return st ? st : dp_rates_compute(compute_s, in->gguf, u->shares, &config, err);
+    if (!st)
+        st = dp_rates_measure(&rates, in->gguf, u->products, &config, err);
+    if (st)
+        return st;
+    r->memory_bytes_s = memory.bandwidth_bytes_s;
+    r->compute_s = rates.compute_s;
+    r->step_s = rates.step_s;
+    return DP_OK;
 }
 
 dp_status dp_inspect_predict(const dp_inspect *in, const dp_options *options,
                              const dp_plan_info *plan, const struct dp_drive_probe *drive,
                              dp_prediction *out, dp_error *err)
 {
-    use u = { dp_alloc(dp_gguf_tensor_count(in->gguf), sizeof(double)), 0, 0, 0 };
+    use u = { dp_alloc(dp_gguf_tensor_count(in->gguf), sizeof(dp_rates_use)), 0, 0, 0 };
     dp_predict_request r = { .drive = drive };
-    dp_prediction rates = { 0 };
     dp_status st;
 
     memset(out, 0, sizeof *out);
-    if (!u.shares)
+    if (!u.products)
         return dp_fail(err, DP_E_NOMEM, "inspect: no memory to predict");
     if (!in->model || !plan->fits) {
         st = dp_fail(err, DP_E_INVALID, "inspect: a plan that does not fit has no speed");
         goto done;
     }
     measure_use(&u, in);
-    st = measure_rates(&rates, &r.compute_s, &u, in, options, err);
+    st = measure_rates(&r, &u, in, options, err);
     if (st)
         goto done;
-    r.memory_bytes_s = rates.memory_bytes_s;
     r.is_mixture = u.expert_layers > 0;
     r.always_bytes = u.always_bytes;
     r.always_held = plan->pins_always ? u.always_bytes : DP_MIN(plan->kept_bytes, u.always_bytes);
@@ -87,14 +106,15 @@ dp_status dp_inspect_predict(const dp_inspect *in, const dp_options *options,
         r.expert_layers = u.expert_layers;
         r.expert_used = in->model->hp.expert_used;
         r.expert_bytes = u.expert_bytes / ((uint64_t)u.expert_layers * r.expert_used);
+        r.expert_s = r.step_s * (double)r.expert_bytes / (double)(u.always_bytes + u.expert_bytes);
         r.hit_rate = plan->heat_share >= 0
                          ? plan->heat_share
                          : (double)plan->experts_held / DP_MAX(plan->experts_total, 1u);
     }
     dp_predict(out, &r);
-    out->memory_bytes_s = rates.memory_bytes_s;
+    out->memory_bytes_s = r.memory_bytes_s;
     out->hit_is_from_heat = r.is_mixture && plan->heat_share >= 0;
 done:
-    dp_free(u.shares);
+    dp_free(u.products);
     return st;
 }

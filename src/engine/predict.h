@@ -1,15 +1,17 @@
 /* predict.h - how long a token takes, from what a plan holds and what a machine was measured
  * to do.
  *
- * Room     Pure arithmetic. A token reads every weight it uses from memory once, and
- *          multiplies it: the slower of the two rates is what a resident model
- *          runs at. What is not resident comes from the drive first.
+ * Room     Pure arithmetic. A token multiplies every weight it uses once, from memory: what
+ *          its products take there, one by one, is what a resident model runs at. What is not
+ *          resident comes from the drive first.
  *
  *          Dense      pages that pass through are read ahead while others are
  *                     computed with, so that the slower of drive and processor counts.
- *          Mixtures   a layer's missing experts are asked for once its router has
- *                     spoken and are waited for, all at once: each layer pays for one
- *                     read of their bytes, beside the computing.
+ *          Mixtures   a layer's missing experts are asked for once its router has spoken. Those
+ *                     that are there are computed with meanwhile, then each of the missing ones
+ *                     as it comes. How many are missing differs from layer to layer and token
+ *                     to token, as if each were drawn for itself (binomially): that a layer
+ *                     lacks none is as good as its turn, and four are more than one.
  *
  * Without knowledge of what a text asks for, every expert is as likely as any other, so
  * that the share of experts held is the share of hits. Texts do have favourites: a
@@ -29,6 +31,8 @@ typedef struct dp_predict_request {
     double hit_rate;             /* of experts */
     double memory_bytes_s;       /* read by all threads */
     double compute_s;            /* to multiply a token's weights, were they in caches */
+    double step_s;               /* to multiply them from memory, product by product ... */
+    double expert_s;             /* ... of which one expert of one layer takes so much */
     const dp_drive_probe *drive; /* NULL: not known */
 } dp_predict_request;
 

@@ -12,6 +12,7 @@
 #define ORDER_MARK 0x01020304u
 #define AGE_MAX    ((uint64_t)1 << 20) /* steps; older is as old */
 #define COUNT_MAX  1e30f
+#define DOUBT      8 /* demands of each expert that nobody saw, beside those that were */
 
 typedef struct heat_head {
     char magic[8];
@@ -181,7 +182,7 @@ static int by_use(const void *a, const void *b)
 double dp_tier_heat_share(dp_tier *tier, uint64_t capacity_bytes)
 {
     size_t experts = (size_t)tier->layer_count * tier->expert_count, count = 0;
-    uint64_t all = 0, held = 0;
+    uint64_t all = 0, held = 0, doubts = 0;
     used_page *used = dp_alloc(experts, sizeof *used);
 
     if (!used)
@@ -194,15 +195,16 @@ double dp_tier_heat_share(dp_tier *tier, uint64_t capacity_bytes)
             continue;
         used[count++] = (used_page){ page->heat.use_count, page->bytes };
         all += page->heat.use_count;
+        doubts += DOUBT;
     }
     dp_mutex_unlock(&tier->lock);
     qsort(used, count, sizeof *used, by_use);
     for (size_t i = 0; i < count && used[i].bytes <= capacity_bytes; i++) {
-        held += used[i].use_count;
+        held += used[i].use_count + DOUBT;
         capacity_bytes -= used[i].bytes;
     }
     dp_free(used);
-    return all ? (double)held / (double)all : -1;
+    return all ? (double)held / (double)(all + doubts) : -1;
 }
 
 typedef struct due_page {

@@ -26,8 +26,9 @@ dp_status dp_tier_heat_read(dp_tier *tier, uint64_t identity, const void *bytes,
                             dp_error *err);
 
 /* Share of the demands so far that the most wanted experts got, as many as fit into so many
- * bytes: what a cache that keeps them hits while texts stay alike. Below 0: nothing is known,
- * or memory is short. */
+ * bytes: what a cache that keeps them hits while texts stay alike. The most wanted of few
+ * demands were so by chance (of 16 tokens, all that were wanted fit): each expert counts as if
+ * it had been wanted eight times more. Below 0: nothing is known, or memory is short. */
 double dp_tier_heat_share(dp_tier *tier, uint64_t capacity_bytes);
 
 /* Starts loading the experts that are due first, into free room: dp_tier_warm. DP_E_NOMEM. */

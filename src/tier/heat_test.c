@@ -1,5 +1,7 @@
 #include "tier/heat.h"
 
+#include <math.h>
+
 #include "base/fault.h"
 #include "base/mem.h"
 #include "testing/check.h"
@@ -167,9 +169,37 @@ static void test_broken_bytes_are_refused(void **unused)
     dp_buf_deinit(&kept);
 }
 
+/* Of 2^n steps expert 0 has a half, 1 a quarter, ...; eight more for each of 16 experts. */
+static const struct {
+    uint32_t steps, held;
+    double share;
+} shares[] = {
+    { 0, 2, -1 },
+    { 8, 0, 0 },
+    { 8, 2, (8 + 16.0) / (16 + 128) },
+    { 8, 4, (12 + 32.0) / (16 + 128) },
+    { 4096, 2, (4112 + 16.0) / (8192 + 128) }, /* every 512th step but the last is 0 again */
+    { 4096, 16, 1 },
+};
+
+static void test_share(void **unused)
+{
+    for (size_t i = 0; i < DP_ARRAY_LEN(shares); i++) {
+        bench b;
+        double got;
+
+        open_bench(&b, LAYERS * EXPERTS);
+        run_steps(&b, shares[i].steps);
+        got = dp_tier_heat_share(b.tier, (uint64_t)shares[i].held * PAGE_BYTES);
+        CHECK(fabs(got - shares[i].share) < 1e-12, "row %zu: %g", i, got);
+        close_bench(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_share),
         cmocka_unit_test(test_begins_warm),
         cmocka_unit_test(test_demand_comes_first),
         cmocka_unit_test(test_broken_bytes_are_refused),

@@ -104,7 +104,7 @@ def test_saved(cli, check):
 
 
 SPEED = {"token_bytes", "drive_bytes", "hit_rate", "hit_is_from_heat", "memory_bytes_s",
-         "drive_bytes_s", "memory_ms", "compute_ms", "drive_ms", "token_ms", "tok_s", "bottleneck"}
+         "drive_bytes_s", "memory_ms", "compute_ms", "step_ms", "drive_ms", "token_ms", "tok_s", "bottleneck"}
 
 
 def test_plan(cli, check):

@@ -49,7 +49,8 @@ static dp_status write_speed(const plan *p, dp_buf *out)
         st = dp_buf_format(out, "memory        %.1f GB/s: %.2f ms a token\n",
                            s->memory_bytes_s / 1e9, s->memory_s * 1e3);
     if (!st)
-        st = dp_buf_format(out, "compute       %.2f ms a token\n", s->compute_s * 1e3);
+        st = dp_buf_format(out, "compute       %.2f ms a token; %.2f product by product\n",
+                           s->compute_s * 1e3, s->step_s * 1e3);
     if (!st && p->has_probe)
         st = dp_buf_format(out, "drive         %.2f GB/s: %.2f ms a token\n",
                            p->probe.sustained_bytes_s / 1e9, s->drive_s * 1e3);
@@ -80,6 +81,7 @@ static json_t *speed_json(const plan *p)
         dp_json_put_real(o, "drive_bytes_s", p->has_probe ? p->probe.sustained_bytes_s : 0) &&
         dp_json_put_real(o, "memory_ms", s->memory_s * 1e3) &&
         dp_json_put_real(o, "compute_ms", s->compute_s * 1e3) &&
+        dp_json_put_real(o, "step_ms", s->step_s * 1e3) &&
         dp_json_put_real(o, "drive_ms", s->drive_s * 1e3) &&
         dp_json_put_real(o, "token_ms", s->token_s * 1e3) &&
         dp_json_put_real(o, "tok_s", s->tok_s) && dp_json_put_text(o, "bottleneck", s->bottleneck))
