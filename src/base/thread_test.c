@@ -1,6 +1,9 @@
 #include "testing/check.h"
 
+#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <sys/utsname.h>
 
 #include "base/fault.h"
 #include "base/mem.h"
@@ -13,6 +16,8 @@ static struct {
     bool is_held_elsewhere;
     bool are_signals_blocked;
     char name[16];
+    unsigned long long slice_ns; /* 0: unknown */
+    int policy;
 } shared;
 
 static int set_up(void **state)
@@ -49,6 +54,39 @@ static void test_mutex(void **state)
     for (size_t i = 0; i < DP_ARRAY_LEN(threads); i++)
         dp_thread_join(&threads[i]);
     CHECK(shared.count == 40000, "%llu", (unsigned long long)shared.count);
+}
+
+/* From /proc, as the scheduler sees the thread: "se.slice : 100000", where the kernel says so. */
+static void hurry(void *user)
+{
+    char line[256];
+    FILE *file;
+
+    dp_thread_hurry();
+    shared.slice_ns = 0;
+    shared.policy = sched_getscheduler(0);
+    file = fopen("/proc/thread-self/sched", "r");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "se.slice : %llu", &shared.slice_ns) == 1)
+            break;
+    if (file)
+        fclose(file);
+}
+
+static void test_hurry(void **state)
+{
+    dp_thread thread;
+    struct utsname system;
+    dp_error err;
+    int major = 0, minor = 0;
+
+    CHECK_OK(dp_thread_start(&thread, "hurry", hurry, NULL, &err), err);
+    dp_thread_join(&thread);
+    CHECK(shared.policy == sched_getscheduler(0), "%d", shared.policy);
+    CHECK(uname(&system) == 0, "uname");
+    CHECK(sscanf(system.release, "%d.%d", &major, &minor) == 2, "%s", system.release);
+    if (shared.slice_ns && major * 100 + minor >= 612)
+        CHECK(shared.slice_ns == DP_THREAD_SLICE_NS, "%llu", shared.slice_ns);
 }
 
 static void look(void *user)
@@ -134,9 +172,8 @@ static void test_start_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mutex),
-        cmocka_unit_test(test_thread_sees),
-        cmocka_unit_test(test_cond),
+        cmocka_unit_test(test_mutex),       cmocka_unit_test(test_hurry),
+        cmocka_unit_test(test_thread_sees), cmocka_unit_test(test_cond),
         cmocka_unit_test(test_start_fails),
     };
 
