@@ -11,6 +11,8 @@
 #include "base/mem.h"
 #include "base/status.h"
 
+#define COPIED_AT_ONCE ((size_t)32 << 10)
+
 /* The ring belongs to the queue's thread. Other threads wake it through an
  * eventfd that the ring polls: the poll's entry has no read behind it. */
 struct uring {
@@ -84,8 +86,9 @@ static void uring_start(void *engine, const dp_aio_piece *piece)
 
     io_uring_prep_read(entry, piece->fd, piece->out, (unsigned)piece->size, piece->offset);
     /* Bytes in the page cache would be copied during submission, one read after
-     * the other; kernel threads copy side by side. */
-    if (!piece->is_direct)
+     * the other; kernel threads copy side by side. To wake one takes longer than to
+     * copy a few. */
+    if (!piece->is_direct && piece->size > COPIED_AT_ONCE)
         entry->flags |= IOSQE_ASYNC;
     io_uring_sqe_set_data(entry, piece->read);
 }
