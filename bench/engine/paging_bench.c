@@ -3,12 +3,14 @@
  *   bench_paging MODEL WARM TOKENS SAMPLES [NAME=VALUE ...]    options as of doppler
  *
  * Drops the model's cached pages, measures what the drive gives for a second or so, says WARM
- * tokens, then takes samples by turns: the drive's own speed (read_speed.h, with the run's
- * engine, request and depth), once the run reads nothing ahead any more, and TOKENS decoded
- * tokens. Prints one JSON object. The limit by reading is the drive's speed, the larger of both
- * measures, over the bytes that a token read at the hit rate of that sample: an engine that
- * never lets the drive rest says as many. What a page takes from the drive alone is measured at
- * the end, in three ranges that lie apart, as matrices of an expert do, and in one. Latencies of pages are those of the samples, not of what came before. Texts are sampled, so that tokens and with them routings differ. */
+ * tokens and more until no memory is left to fill, then takes samples of TOKENS decoded tokens. On
+ * either side of each the drive's own speed is measured (read_speed.h, with the run's engine,
+ * request and depth), once the run reads nothing ahead any more. Prints one JSON object. The limit
+ * by reading is the drive's speed, the larger of both, over the bytes a token read in that
+ * sample: an engine that never lets the drive rest says as many. What a page takes from the drive
+ * alone is measured at the end, in three ranges that lie apart, as matrices of an expert do, and
+ * in one. Latencies of pages are those of the samples, not of what came before. Texts are sampled,
+ * so that tokens and with them routings differ. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,20 +29,24 @@
 #define DRIVE_BYTES  (512 * DP_MIB)
 #define BEST_BYTES   (2 * DP_GIB) /* before the run */
 #define ALONE_PAGES  41
+#define FILL_TOKENS  8
+#define FILL_PART    256 /* of the memory, filled by so many tokens: as good as full */
+#define FILL_ROUNDS  12
 #define IDLE_POLLS   5 /* without a byte between them: the run reads nothing */
 #define IDLE_WAIT_NS 4000000
 #define RANGE_EXPERT (4 * DP_MIB)  /* about a matrix of an expert */
 #define RANGE_LAYER  (64 * DP_MIB) /* layers stream in order */
 
 typedef struct sample {
-    double probe_gb_s; /* between the samples */
-    double drive_gb_s; /* that, or what was found before the run if it is more */
+    double probe_gb_s; /* of the drive alone, before it */
+    double drive_gb_s; /* the larger of that and of the one after it */
     double run_gb_s;   /* of the run itself, while something was being read */
     double tok_s, cpu_s_per_token;
     double hit_rate; /* of experts, prefetched ones are hits; 1: none were wanted */
     double gb_per_token, limit_tok_s, ratio;
-    double wait_share; /* of the time: the step waited for pages */
-    double idle_share; /* of the time: nothing was being read */
+    double ratio_of_best; /* with the most the drive ever gave, of this run, for its limit */
+    double wait_share;    /* of the time: the step waited for pages */
+    double idle_share;    /* of the time: nothing was being read */
 } sample;
 
 typedef struct bench {
@@ -50,7 +56,7 @@ typedef struct bench {
     dp_engine *engine;
     dp_session *session;
     dp_page_times times; /* of all samples */
-    double best_gb_s;    /* of the drive before the run */
+    double best_gb_s;    /* of the drive: before the run, and of all probes */
 } bench;
 
 static _Noreturn void die(const dp_error *err)
@@ -105,17 +111,26 @@ static void wait_idle(bench *b)
     }
 }
 
-static void take_sample(bench *b, sample *out, int index)
+/* GB/s of the drive alone, now. */
+static double probe(bench *b, int index)
 {
-    double begin, cpu, took, speed, busy;
-    dp_stats before, after;
-    uint64_t hits, wants;
+    double speed;
     dp_error err;
 
     wait_idle(b);
     b->drive.seed = (uint64_t)index + 1;
     if (drive_speed(&speed, b->path, &b->drive, &err))
         die(&err);
+    b->best_gb_s = DP_MAX(b->best_gb_s, speed / 1e9);
+    return speed / 1e9;
+}
+
+static void take_sample(bench *b, sample *out)
+{
+    double begin, cpu, took, busy;
+    dp_stats before, after;
+    uint64_t hits, wants;
+
     dp_engine_stats(b->engine, &before);
     begin = seconds();
     cpu = cpu_seconds();
@@ -127,21 +142,37 @@ static void take_sample(bench *b, sample *out, int index)
            before.expert_prefetch_hits;
     wants = hits + after.expert_misses - before.expert_misses;
     busy = (double)(after.read_busy_ns - before.read_busy_ns) / 1e9;
-    out->probe_gb_s = speed / 1e9;
-    out->drive_gb_s = DP_MAX(out->probe_gb_s, b->best_gb_s);
     out->tok_s = b->tokens / took;
     out->cpu_s_per_token = cpu / b->tokens;
     out->hit_rate = wants ? (double)hits / (double)wants : 1;
     out->gb_per_token = (double)(after.disk_read_bytes - before.disk_read_bytes) / 1e9 / b->tokens;
     out->run_gb_s = busy > 0 ? out->gb_per_token * b->tokens / busy : 0;
-    out->limit_tok_s = out->gb_per_token > 0 ? out->drive_gb_s / out->gb_per_token : 0;
-    out->ratio = out->limit_tok_s > 0 ? out->tok_s / out->limit_tok_s : 0;
     out->wait_share = (double)(after.wait_ns - before.wait_ns) / 1e9 / took;
     out->idle_share = 1 - busy / took;
     add_times(&b->times.demand, &before.pages.demand, &after.pages.demand);
     add_times(&b->times.covered, &before.pages.covered, &after.pages.covered);
     add_times(&b->times.turn, &before.pages.turn, &after.pages.turn);
     add_times(&b->times.ahead, &before.pages.ahead, &after.pages.ahead);
+}
+
+/* Another program may slow the drive for seconds: so it is measured on either side of a sample. */
+static void take_samples(bench *b, sample *samples)
+{
+    double next = probe(b, 0);
+
+    for (int i = 0; i < b->samples; i++) {
+        sample *s = &samples[i];
+        s->probe_gb_s = next;
+        take_sample(b, s);
+        next = probe(b, i + 1);
+        s->drive_gb_s = DP_MAX(s->probe_gb_s, next);
+        if (s->gb_per_token > 0) {
+            s->limit_tok_s = s->drive_gb_s / s->gb_per_token;
+            s->ratio = s->tok_s / s->limit_tok_s;
+        }
+    }
+    for (int i = 0; i < b->samples; i++)
+        samples[i].ratio_of_best = samples[i].tok_s * samples[i].gb_per_token / b->best_gb_s;
 }
 
 /* ---- report ---- */
@@ -242,6 +273,7 @@ static void report(bench *b, const sample *samples)
     PRINT(gb_per_token);
     PRINT(limit_tok_s);
     PRINT(ratio);
+    PRINT(ratio_of_best);
     PRINT(wait_share);
     PRINT(idle_share);
     PRINT(cpu_s_per_token);
@@ -318,6 +350,24 @@ static void find_best(bench *b)
     b->best_gb_s = speed / 1e9;
 }
 
+/* Until memory is full: before, a slot's first use has the system zero it, on the reader's
+ * thread, and fewer pages are held than will be. */
+static void fill(bench *b)
+{
+    dp_stats stats;
+    uint64_t held;
+
+    dp_engine_stats(b->engine, &stats);
+    for (int i = 0; i < FILL_ROUNDS; i++) {
+        held = stats.slot_bytes;
+        decode(b->session, FILL_TOKENS);
+        b->warm += FILL_TOKENS;
+        dp_engine_stats(b->engine, &stats);
+        if (stats.slot_bytes <= held + stats.slot_budget_bytes / FILL_PART)
+            break;
+    }
+}
+
 static void open_model(bench *b, const dp_options *options)
 {
     dp_token prompt[PROMPT];
@@ -338,6 +388,7 @@ static void open_model(bench *b, const dp_options *options)
     if (dp_session_append(b->session, prompt, PROMPT, &err) || dp_session_eval(b->session, &err))
         die(&err);
     decode(b->session, b->warm);
+    fill(b);
     dp_engine_stats(b->engine, &stats);
     b->drive = drive_of(&stats);
 }
@@ -345,7 +396,7 @@ static void open_model(bench *b, const dp_options *options)
 int main(int argc, char **argv)
 {
     dp_options *options = dp_options_open();
-    sample samples[SAMPLES_MAX];
+    sample samples[SAMPLES_MAX] = { 0 };
     bench b = { 0 };
 
     if (argc >= 5) {
@@ -362,8 +413,7 @@ int main(int argc, char **argv)
     set(options, "seed", "1");
     set_given(options, argv + 5, argc - 5);
     open_model(&b, options);
-    for (int i = 0; i < b.samples; i++)
-        take_sample(&b, &samples[i], i);
+    take_samples(&b, samples);
     report(&b, samples);
     dp_session_close(b.session);
     dp_engine_close(b.engine);
