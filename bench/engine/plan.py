@@ -115,16 +115,15 @@ class Bench:
 
 
 def main():
-    words = sys.argv[1:]
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("options", nargs="*")  # behind --
     parser.add_argument("--case", action="append", choices=list(CASES))
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--gpt-oss", type=pathlib.Path)
     parser.add_argument("--keep", action="store_true")
-    arguments = parser.parse_args(words[:words.index("--")] if "--" in words else words)
-    arguments.options = words[words.index("--") + 1:] if "--" in words else []
+    arguments = parser.parse_intermixed_args()
     bench = Bench(arguments)
     (bench.folder / "cache").mkdir(parents=True, exist_ok=True)
     is_ok = True

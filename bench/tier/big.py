@@ -146,14 +146,12 @@ def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("build")
     parser.add_argument("folder")
+    parser.add_argument("options", nargs="*")  # behind --
     parser.add_argument("--case", action="append", choices=list(CASES))
     parser.add_argument("--scale", choices=["full", "small"], default="full")
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--keep", action="store_true")
-    words = sys.argv[1:]
-    options = words[words.index("--") + 1:] if "--" in words else []
-    arguments = parser.parse_args(words[:words.index("--")] if "--" in words else words)
-    arguments.options = options
+    arguments = parser.parse_intermixed_args()
     bench = Bench(arguments)
     bench.folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.case or CASES:

@@ -68,15 +68,14 @@ def show(mb, done):
 
 
 def main():
-    words = sys.argv[1:]
-    options = words[words.index("--") + 1:] if "--" in words else []
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("options", nargs="*")  # behind --
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--burn", type=int, default=0)
     parser.add_argument("--keep", action="store_true")
-    arguments = parser.parse_args(words[:words.index("--")] if "--" in words else words)
+    arguments = parser.parse_intermixed_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     is_ok = True
     for mb, embed, ff, kind in SIZES:
@@ -86,7 +85,8 @@ def main():
                    for _ in range(arguments.burn)]
         try:
             text = subprocess.run([arguments.build / "bench" / "bench_paging", model, "64", "64",
-                                   str(arguments.samples), "ctx=512", f"ram={ram}", *options],
+                                   str(arguments.samples), "ctx=512", f"ram={ram}",
+                                   *arguments.options],
                                   check=True, stdout=subprocess.PIPE, text=True).stdout
         finally:
             for burner in burners:

@@ -80,16 +80,15 @@ def judge(name, pairs):
 
 
 def main():
-    words = sys.argv[1:]
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("options", nargs="*")  # behind --
     parser.add_argument("--case", action="append", choices=list(CASES))
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--keep", action="store_true")
-    arguments = parser.parse_args(words[:words.index("--")] if "--" in words else words)
-    arguments.options = words[words.index("--") + 1:] if "--" in words else []
+    arguments = parser.parse_intermixed_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     is_ok = True
     for name in arguments.case or CASES:
