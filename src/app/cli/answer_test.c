@@ -17,7 +17,7 @@ static const dp_args_program program = { .name = "doppler" };
 
 static void set_options(dp_args *args, const char *thinking, const char *tools)
 {
-    char *words[4];
+    char *words[4] = { 0 };
     size_t count = 0;
     dp_error err = { 0 };
 
