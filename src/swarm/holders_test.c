@@ -38,30 +38,51 @@ static dp_gguf *make(dp_buf *header, uint64_t *file_size)
     return gguf;
 }
 
+/* It and where it lies, in one file. */
+typedef struct shared_model {
+    dp_buf header;
+    dp_gguf *gguf;
+    dp_layout_file file;
+    dp_layout layout;
+} shared_model;
+
+static const uint32_t files[] = { 0 };
+
+static void model_open(shared_model *m)
+{
+    uint64_t file_size;
+
+    m->gguf = make(&m->header, &file_size);
+    m->file = (dp_layout_file){ "m.gguf", { file_size, PIECE }, 0, NULL };
+    m->layout = (dp_layout){ &m->file, 1, PIECE, dp_pieces_count(m->file.pieces) };
+}
+
+static void model_close(shared_model *m)
+{
+    dp_gguf_close(m->gguf);
+    dp_buf_deinit(&m->header);
+}
+
 static void experts_lie_in_pieces(void **unused)
 {
-    dp_buf header;
-    uint64_t file_size;
-    dp_gguf *gguf = make(&header, &file_size);
-    dp_layout_file file = { "m.gguf", { file_size, PIECE }, 0, NULL };
-    dp_layout layout = { &file, 1, PIECE, dp_pieces_count(file.pieces) };
-    static const uint32_t files[] = { 0 };
+    shared_model m;
     dp_holders *h;
     uint8_t bits[8];
     uint32_t counts[8] = { 0 };
     dp_error err;
 
-    CHECK_OK(dp_holders_open(&h, gguf, &layout, files, &err), err);
+    model_open(&m);
+    CHECK_OK(dp_holders_open(&h, m.gguf, &m.layout, files, &err), err);
     assert_int_equal(dp_holders_layers(h), 2);
     assert_int_equal(dp_holders_experts(h), 4);
-    assert_int_equal(dp_holders_slice(gguf), 65536);
+    assert_int_equal(dp_holders_slice(m.gguf), 65536);
     /* Experts begin a header into the first piece, so each has five pieces; the header's is the
      * first, and the matrix has the last eight and shares one before. */
     assert_int_equal(dp_holders_class(h, 0), DP_PIECE_HEADER);
     assert_int_equal(dp_holders_class(h, 1), DP_PIECE_EXPERT);
     assert_int_equal(dp_holders_class(h, 31), DP_PIECE_EXPERT);
     assert_int_equal(dp_holders_class(h, 32), DP_PIECE_ALWAYS);
-    assert_int_equal(dp_holders_class(h, layout.piece_count - 1), DP_PIECE_ALWAYS);
+    assert_int_equal(dp_holders_class(h, m.layout.piece_count - 1), DP_PIECE_ALWAYS);
 
     memset(bits, 0xff, sizeof bits);
     dp_holders_add(h, bits, counts);
@@ -82,20 +103,15 @@ static void experts_lie_in_pieces(void **unused)
     assert_int_equal(counts[4], 2); /* it begins in piece 16 */
     assert_int_equal(counts[5], 3);
     dp_holders_close(h);
-    dp_gguf_close(gguf);
-    dp_buf_deinit(&header);
+    model_close(&m);
 }
 
 static void open_survives_every_failure(void **unused)
 {
-    dp_buf header;
-    uint64_t file_size;
-    dp_gguf *gguf = make(&header, &file_size);
-    dp_layout_file file = { "m.gguf", { file_size, PIECE }, 0, NULL };
-    dp_layout layout = { &file, 1, PIECE, dp_pieces_count(file.pieces) };
-    static const uint32_t files[] = { 0 };
+    shared_model m;
     dp_holders *h;
 
+    model_open(&m);
     for (uint64_t n = 0;; n++) {
         dp_error err;
         dp_mem_stats before, after;
@@ -103,7 +119,7 @@ static void open_survives_every_failure(void **unused)
 
         dp_mem_stats_read(&before);
         dp_fault_arm(DP_FAULT_MEM, n, 1);
-        st = dp_holders_open(&h, gguf, &layout, files, &err);
+        st = dp_holders_open(&h, m.gguf, &m.layout, files, &err);
         if (dp_fault_disarm(DP_FAULT_MEM) == 0)
             break;
         dp_mem_stats_read(&after);
@@ -111,8 +127,7 @@ static void open_survives_every_failure(void **unused)
         assert_int_equal(after.heap_blocks, before.heap_blocks);
     }
     dp_holders_close(h);
-    dp_gguf_close(gguf);
-    dp_buf_deinit(&header);
+    model_close(&m);
 }
 
 int main(void)

@@ -72,13 +72,6 @@ static void gate_open(gate *g)
     dp_mutex_unlock(&g->content.lock);
 }
 
-static disk_case *open_case(gate *g, const model *m)
-{
-    dp_torrent_content content = { gate_has, gate_read, gate_arrived, g };
-
-    return disk_case_open(m->info, &content);
-}
-
 static void check_counts(const disk_case *c, uint32_t answers, uint32_t errors)
 {
     disk_counts n = disk_case_counts(c);
@@ -88,40 +81,56 @@ static void check_counts(const disk_case *c, uint32_t answers, uint32_t errors)
     CHECK(n.alive == 0 && n.strays == 0, "%u alive, %u died elsewhere", n.alive, n.strays);
 }
 
+/* A model, its content behind a gate, and a disk that keeps it: one a test. */
+typedef struct stand {
+    model model;
+    gate gate;
+    disk_case *disk;
+} stand;
+
+/* Of the content's pieces the first `has` are there from the beginning. */
+static stand *stand_open(stand *s, uint32_t has, bool is_open)
+{
+    dp_torrent_content content = { gate_has, gate_read, gate_arrived, &s->gate };
+
+    model_init(&s->model, 1, false);
+    gate_init(&s->gate, &s->model, has, is_open);
+    s->disk = disk_case_open(s->model.info, &content);
+    return s;
+}
+
+/* The last of a test: the network thread has ended, and everything was answered. */
+static void stand_close(stand *s, uint32_t answers, uint32_t errors)
+{
+    check_counts(s->disk, answers, errors);
+    disk_case_close(s->disk);
+    gate_deinit(&s->gate);
+    model_deinit(&s->model);
+}
+
 /* libtorrent destroys the session as soon as its thread ends. */
 static void the_network_thread_waits_for_jobs(void **state)
 {
-    model m;
-    gate g;
-    disk_case *c;
+    stand s;
+    disk_case *c = stand_open(&s, 0, false)->disk;
 
-    model_init(&m, 1, false);
-    gate_init(&g, &m, 0, false);
-    c = open_case(&g, &m);
-    disk_case_write(c, 3, m.bytes[3], PIECE);
+    disk_case_write(c, 3, s.model.bytes[3], PIECE);
     disk_case_hash(c, 3);
-    gate_await(&g, 1);
+    gate_await(&s.gate, 1);
     disk_case_abort(c);
     CHECK(!disk_case_network(c, 20), "its thread ends before a job does");
-    gate_open(&g);
+    gate_open(&s.gate);
     CHECK(disk_case_network(c, LONG_MS), "its thread does not end");
-    check_counts(c, PIECE / DP_PIECE_BLOCK + 1, 0);
-    CHECK(g.content.arrivals[3] == 1 && !g.content.wrong, "it did not arrive");
-    disk_case_close(c);
-    gate_deinit(&g);
-    model_deinit(&m);
+    CHECK(s.gate.content.arrivals[3] == 1 && !s.gate.content.wrong, "it did not arrive");
+    stand_close(&s, PIECE / DP_PIECE_BLOCK + 1, 0);
 }
 
 /* The worker is about to let go of the job while the network thread ends it. */
 static void what_handlers_hold_dies_on_the_network_thread(void **state)
 {
-    model m;
-    gate g;
-    disk_case *c;
+    stand s;
+    disk_case *c = stand_open(&s, PIECES, true)->disk;
 
-    model_init(&m, 1, false);
-    gate_init(&g, &m, PIECES, true);
-    c = open_case(&g, &m);
     for (uint32_t i = 0; i < 400; i++) {
         disk_case_hash(c, i % PIECES);
         disk_case_hash2(c, i % PIECES);
@@ -131,38 +140,28 @@ static void what_handlers_hold_dies_on_the_network_thread(void **state)
     }
     disk_case_abort(c);
     CHECK(disk_case_network(c, LONG_MS), "its thread does not end");
-    check_counts(c, 3 * 400, 0);
-    disk_case_close(c);
-    gate_deinit(&g);
-    model_deinit(&m);
+    stand_close(&s, 3 * 400, 0);
 }
 
 /* Jobs that wait for a worker when their torrent goes, and its list of files with it. */
 static void jobs_outlive_their_torrent(void **state)
 {
-    model m;
-    gate g;
-    disk_case *c;
+    stand s;
+    disk_case *c = stand_open(&s, PIECES, false)->disk;
 
-    model_init(&m, 1, false);
-    gate_init(&g, &m, PIECES, false);
-    c = open_case(&g, &m);
     for (uint32_t i = 0; i < 10; i++) {
         disk_case_read(c, i);
         disk_case_hash(c, i);
         disk_case_hash2(c, i);
     }
-    gate_await(&g, 3); /* all workers */
+    gate_await(&s.gate, 3); /* all workers */
     disk_case_stop_torrent(c);
     disk_case_remove(c);
     disk_case_abort(c);
     CHECK(!disk_case_network(c, 5), "its thread ends before jobs do");
-    gate_open(&g);
+    gate_open(&s.gate);
     CHECK(disk_case_network(c, LONG_MS), "its thread does not end");
-    check_counts(c, 31, 0);
-    disk_case_close(c);
-    gate_deinit(&g);
-    model_deinit(&m);
+    stand_close(&s, 31, 0);
 }
 
 static void ask_everything(disk_case *c, const model *m)
@@ -177,30 +176,23 @@ static void ask_everything(disk_case *c, const model *m)
 /* libtorrent adds pieces to torrents that it removed a moment ago. */
 static void who_asks_late_gets_an_error(void **state)
 {
-    model m;
-    gate g;
-    disk_case *c;
+    stand s;
+    disk_case *c = stand_open(&s, PIECES, true)->disk;
 
-    model_init(&m, 1, false);
-    gate_init(&g, &m, PIECES, true);
-    c = open_case(&g, &m);
     disk_case_remove(c);
-    ask_everything(c, &m);
+    ask_everything(c, &s.model);
     while (disk_case_counts(c).answers < 5)
         CHECK(!disk_case_network(c, 1), "it ended");
     CHECK(disk_case_add_again(c), "another torrent would be asked");
-    ask_everything(c, &m);
+    ask_everything(c, &s.model);
     while (disk_case_counts(c).answers < 10)
         CHECK(!disk_case_network(c, 1), "it ended");
     disk_case_abort(c);
     CHECK(disk_case_network(c, LONG_MS), "its thread does not end");
     check_counts(c, 10, 8);
-    ask_everything(c, &m); /* and after the workers ended */
+    ask_everything(c, &s.model); /* and after the workers ended */
     CHECK(disk_case_network(c, LONG_MS), "its thread does not end");
-    check_counts(c, 15, 12);
-    disk_case_close(c);
-    gate_deinit(&g);
-    model_deinit(&m);
+    stand_close(&s, 15, 12);
 }
 
 int main(void)
