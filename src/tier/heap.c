@@ -89,3 +89,24 @@ void dp_heap_move(dp_heap *heap, dp_heap_item *item, double score)
         sift_down(heap, item->at, item);
     }
 }
+
+uint32_t dp_heap_first(const dp_heap *heap, dp_heap_item **out, uint32_t max)
+{
+    uint32_t open[DP_HEAP_FIRST_MAX + 1] = { 0 }; /* places whose parents are in `out` */
+    uint32_t open_count = heap->count > 0, count = 0;
+
+    DP_ASSERT(max <= DP_HEAP_FIRST_MAX);
+    while (count < max && open_count) {
+        uint32_t best = 0, at;
+
+        for (uint32_t i = 1; i < open_count; i++)
+            if (dp_heap_before(heap->items[open[i]], heap->items[open[best]]))
+                best = i;
+        at = open[best];
+        open[best] = open[--open_count];
+        out[count++] = heap->items[at];
+        for (uint32_t child = 2 * at + 1; child <= 2 * at + 2 && child < heap->count; child++)
+            open[open_count++] = child;
+    }
+    return count;
+}

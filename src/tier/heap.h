@@ -35,7 +35,11 @@ void dp_heap_deinit(dp_heap *heap);
 void dp_heap_add(dp_heap *heap, dp_heap_item *item); /* within what was reserved */
 void dp_heap_remove(dp_heap *heap, dp_heap_item *item);
 void dp_heap_move(dp_heap *heap, dp_heap_item *item,
-                  double score);                                   /* to its place by a new score */
+                  double score); /* to its place by a new score */
+/* The first `max` items in the order of leaving, fewer if there are no more: returns how many. Of
+ * the order of max squared, however many there are. */
+#define DP_HEAP_FIRST_MAX 16
+uint32_t dp_heap_first(const dp_heap *heap, dp_heap_item **out, uint32_t max);
 bool dp_heap_before(const dp_heap_item *a, const dp_heap_item *b); /* a leaves before b */
 
 #endif

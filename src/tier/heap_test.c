@@ -1,5 +1,7 @@
 #include "tier/heap.h"
 
+#include <stdlib.h>
+
 #include "base/fault.h"
 #include "base/rng.h"
 #include "testing/check.h"
@@ -47,6 +49,37 @@ static void test_random_changes(void **unused)
     dp_heap_deinit(&heap);
 }
 
+static int compare(const void *a, const void *b)
+{
+    const dp_heap_item *const *x = a, *const *y = b;
+
+    return dp_heap_before(*x, *y) ? -1 : dp_heap_before(*y, *x);
+}
+
+/* Against all of them, sorted. */
+static void test_first(void **unused)
+{
+    dp_heap_item items[ITEM_COUNT], *sorted[ITEM_COUNT], *got[DP_HEAP_FIRST_MAX];
+    dp_heap heap = { 0 };
+    dp_rng rng;
+
+    dp_rng_init(&rng, 6);
+    CHECK(dp_heap_reserve(&heap, ITEM_COUNT), "memory");
+    for (uint32_t i = 0; i < ITEM_COUNT; i++) {
+        uint32_t max = i % (DP_HEAP_FIRST_MAX + 1);
+        uint32_t count = dp_heap_first(&heap, got, max);
+
+        CHECK(count == DP_MIN(max, i), "%u of %u: %u", max, i, count);
+        qsort(sorted, i, sizeof sorted[0], compare);
+        for (uint32_t k = 0; k < count; k++)
+            CHECK(got[k] == sorted[k], "%u of %u", k, i);
+        items[i] = (dp_heap_item){ (double)dp_rng_below(&rng, 50), i, DP_HEAP_NOWHERE };
+        sorted[i] = &items[i];
+        dp_heap_add(&heap, &items[i]);
+    }
+    dp_heap_deinit(&heap);
+}
+
 static void test_memory_is_short(void **unused)
 {
     dp_heap_item item = { .at = DP_HEAP_NOWHERE };
@@ -66,6 +99,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_changes),
+        cmocka_unit_test(test_first),
         cmocka_unit_test(test_memory_is_short),
     };
 

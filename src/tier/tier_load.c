@@ -27,6 +27,10 @@
  * widen ranges differently; tensors of another type shall not waste the budget. */
 #define SLACK_PART 16
 
+/* Of so many that are to leave next, one goes first whose slot the page can have as it is: to
+ * resize a slot has the system zero memory, and splits its huge pages. */
+#define LEAVERS DP_HEAP_FIRST_MAX
+
 void dp_tier_enqueue_locked(dp_tier *tier, dp_page *page)
 {
     page->state = DP_PAGE_QUEUED;
@@ -86,20 +90,47 @@ static bool is_idle(const dp_tier *tier, const dp_page *page)
     return page->hint_end == 0 || page->hint_end < tier->tick;
 }
 
-/* The page that leaves for a demand, or for a prefetch. Prefetches are few enough for
- * a scan. NULL: none may. */
-static dp_page *victim_locked(dp_tier *tier, bool is_prefetch)
+/* Puts the item where it belongs among the first ones, in order; the last of too many is lost. */
+static void insert(dp_heap_item **first, uint32_t *count, dp_heap_item *item)
 {
-    dp_heap *heap = &tier->evictable;
-    dp_heap_item *first = NULL;
+    uint32_t at = *count;
+
+    if (at < LEAVERS)
+        ++*count;
+    else if (!dp_heap_before(item, first[--at]))
+        return;
+    for (; at > 0 && dp_heap_before(item, first[at - 1]); at--)
+        first[at] = first[at - 1];
+    first[at] = item;
+}
+
+/* Those that leave next, in order, for a demand or for a prefetch. Prefetches are few enough for
+ * a scan. */
+static uint32_t leavers_locked(const dp_tier *tier, bool is_prefetch, dp_heap_item **first)
+{
+    const dp_heap *heap = &tier->evictable;
+    uint32_t count = 0;
 
     if (!is_prefetch)
-        return heap->count ? page_of(heap->items[0]) : NULL;
+        return dp_heap_first(heap, first, LEAVERS);
     for (uint32_t i = 0; i < heap->count; i++)
-        if (is_idle(tier, page_of(heap->items[i])) &&
-            (!first || dp_heap_before(heap->items[i], first)))
-            first = heap->items[i];
-    return first ? page_of(first) : NULL;
+        if (is_idle(tier, page_of(heap->items[i])))
+            insert(first, &count, heap->items[i]);
+    return count;
+}
+
+/* The page that leaves for one of `bytes`. NULL: none may. */
+static dp_page *victim_locked(const dp_tier *tier, uint64_t bytes, uint64_t slack, bool is_prefetch)
+{
+    dp_heap_item *first[LEAVERS];
+    uint32_t count = leavers_locked(tier, is_prefetch, first);
+
+    for (uint32_t i = 0; i < count; i++) {
+        dp_page *page = page_of(first[i]);
+        if (page->slot->capacity >= bytes && page->slot->capacity - bytes <= slack)
+            return page;
+    }
+    return count ? page_of(first[0]) : NULL;
 }
 
 static uint64_t idle_bytes_locked(dp_tier *tier)
@@ -142,7 +173,7 @@ static dp_status acquire_slot_locked(dp_tier *tier, dp_page *page, bool is_prefe
         st = dp_slots_acquire(&tier->slots, page->bytes, slack, &page->slot);
         if (st != DP_E_BUSY)
             break;
-        victim = victim_locked(tier, is_prefetch);
+        victim = victim_locked(tier, page->bytes, slack, is_prefetch);
         DP_CHECK(victim);
         evict_locked(tier, victim);
     }
@@ -370,7 +401,7 @@ static void shrink_locked(dp_tier *tier)
         if (dp_slots_bytes(&tier->slots) <= budget)
             return;
         if (tier->evictable.count)
-            evict_locked(tier, victim_locked(tier, false));
+            evict_locked(tier, page_of(tier->evictable.items[0]));
         else if (!dp_tier_cancel_unwanted_locked(tier, UINT64_MAX))
             return;
     }

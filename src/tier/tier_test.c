@@ -442,7 +442,7 @@ static void test_pin(void **unused)
  * would not fit beside it any more. */
 static void test_pinned_slots_are_exact(void **unused)
 {
-    static const uint64_t sizes[] = { 21 * 4096, 20 * 4096, 20 * 4096 };
+    static const uint64_t sizes[] = { 21 * 4096, 19 * 4096, 20 * 4096 };
     bench b;
     pin_log log = { &b, .calls_max = 100 };
     dp_error err;
@@ -457,6 +457,30 @@ static void test_pinned_slots_are_exact(void **unused)
     CHECK_OK(dp_tier_pin(b.tier, &b.pages[2], 1, pin_progress, &log, &err), err);
     CHECK(stats_of(&b).pinned_bytes == 20 * 4096 && !is_resident(&b, 0), "exact");
     use_pages(&b, b.pages, 2);
+    bench_close(&b);
+}
+
+/* Of those that leave next, one whose slot is as large as what comes; the first if none is. */
+static void test_who_leaves_fits(void **unused)
+{
+    static const uint64_t sizes[] = { 16, 24, 16, 24, 40, 16 }; /* of 4096 bytes */
+    bench b;
+    dp_error err;
+
+    bench_open(&b, 0, 80 * 4096 / PAGE_BYTES);
+    for (uint32_t i = 0; i < DP_ARRAY_LEN(sizes); i++) {
+        dp_page_desc desc = { DP_PAGE_EXPERT, 0, i, 1, { { 0, 0, sizes[i] * 4096 } } };
+        CHECK_OK(dp_tier_add_page(b.tier, &desc, &b.pages[i], &err), err);
+    }
+    for (uint32_t i = 0; i < 3; i++) /* 16 + 24 + 16 of 80 */
+        use_pages(&b, &b.pages[i], 1);
+    use_pages(&b, &b.pages[3], 1); /* 24 */
+    use_pages(&b, &b.pages[5], 1); /* 16: the first leaves, it fits */
+    CHECK(!is_resident(&b, 0) && is_resident(&b, 1), "the first");
+    use_pages(&b, &b.pages[0], 1); /* 16: not the first, of 24 */
+    CHECK(is_resident(&b, 1) && !is_resident(&b, 2) && is_resident(&b, 3), "one that fits");
+    use_pages(&b, &b.pages[4], 1); /* 40: none fits */
+    CHECK(!is_resident(&b, 1) && !is_resident(&b, 3) && is_resident(&b, 0), "as many as it takes");
     bench_close(&b);
 }
 
@@ -743,6 +767,7 @@ int main(void)
         cmocka_unit_test(test_wanted_after_cancel),
         cmocka_unit_test(test_pin),
         cmocka_unit_test(test_pinned_slots_are_exact),
+        cmocka_unit_test(test_who_leaves_fits),
         cmocka_unit_test(test_pin_fails),
         cmocka_unit_test(test_unpin),
         cmocka_unit_test(test_pages_come_and_go),
