@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What `doppler plan` expects, beside what a run has.
 
-usage: plan.py BUILD_DIR FOLDER [--case NAME]... [--samples N] [--gpt-oss FILE] [--keep]
-               [-- NAME=VALUE ...]
+usage: plan.py BUILD_DIR FOLDER [--case NAME]... [--rounds N] [--samples N] [--gpt-oss FILE]
+               [--keep] [-- NAME=VALUE ...]
 
 Cases (mixtures of mkmodel with 32 experts of which a token uses 4, weights and with them routing
 at random; --gpt-oss names an existing file in the shape of gpt-oss-20b, else one is made):
@@ -13,10 +13,12 @@ at random; --gpt-oss names an existing file in the shape of gpt-oss-20b, else on
   page-26.5       for a third and for two thirds of the experts; and resident
   gpt-oss         24 layers, experts of 13.3 MB, 12 GB: in 4, 6 and 8 GiB
 
-A case first has `doppler doctor` probe the drive with its model, into FOLDER, then makes the plan
-and then the run (bench_paging, which reads with what the probe chose) once warm tokens have filled
-its memory. A JSON line each: predicted and measured tokens a second, their ratio, and the same for
-the parts, as the plan has them (ms of memory, computing and drive; bytes from the drive and hits).
+A round of a case has `doppler doctor` probe the drive with its model, into FOLDER, and then for each
+budget makes the plan and the run (bench_paging, which reads with what the probe chose) once warm
+tokens have filled its memory. A JSON line each, of the medians over the rounds, as a machine's
+memory and drive are not the same from one minute to the next: predicted and measured tokens a
+second, their ratio, that of each round, and the same for the parts, as the plan has them (ms of
+memory, computing and drive; bytes from the drive and hits).
 
 The exit status is 1 when a ratio is outside 0.75 to 1.25.
 """
@@ -24,6 +26,7 @@ import argparse
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 import sys
 
@@ -98,11 +101,10 @@ class Bench:
               f"io-engine={'io_uring' if best['engine'] == 'io_uring' else 'threads'}"]
         done = json.loads(self.output(self.build / "bench" / "bench_paging", model, warm, tokens,
                                       self.samples, *options, *io))
-        ratio = speed["tok_s"] / done["tok_s"]
         return {"bench": "plan", "case": name, "ram": ram,
                 "share": "all" if budget is None else plan["slot_bytes"] / done["model_bytes"],
                 "predicted_tok_s": speed["tok_s"], "measured_tok_s": done["tok_s"],
-                "ratio": ratio, "is_near": abs(ratio - 1) <= NEAR,
+                "ratio": speed["tok_s"] / done["tok_s"],
                 "predicted_bytes": speed["drive_bytes"],
                 "measured_bytes": int(done["gb_per_token"] * 1e9),
                 "predicted_hits": speed["hit_rate"], "measured_hits": done["hit_rate"],
@@ -110,8 +112,18 @@ class Bench:
                                                "drive_ms", "memory_bytes_s", "bottleneck")},
                 "probed_bytes_s": probe["sustained_bytes_s"],
                 **{key: done[key] for key in ("drive_gb_s", "run_gb_s", "idle_share", "wait_share",
-                                              "cpu_s_per_token", "tok_s_samples")},
+                                              "cpu_s_per_token")},
                 "load_average": os.getloadavg()[0]}
+
+
+def median_of(rounds):
+    """Each number's median; the others are the same in all rounds, or the first one's."""
+    row = {key: statistics.median(r[key] for r in rounds) if isinstance(value, (int, float)) else value
+           for key, value in rounds[0].items()}
+    row["ratio"] = row["predicted_tok_s"] / row["measured_tok_s"]
+    row["ratios"] = [r["ratio"] for r in rounds]
+    row["is_near"] = abs(row["ratio"] - 1) <= NEAR
+    return row
 
 
 def main():
@@ -120,6 +132,7 @@ def main():
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("options", nargs="*")  # behind --
     parser.add_argument("--case", action="append", choices=list(CASES))
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--gpt-oss", type=pathlib.Path)
     parser.add_argument("--keep", action="store_true")
@@ -131,9 +144,12 @@ def main():
         shape, budgets, warm, tokens = CASES[name]
         given = arguments.gpt_oss if name == "gpt-oss" else None
         model = given or bench.make(name, shape)
-        probe = bench.probe(model)
-        for budget in budgets:
-            row = bench.compare(name, model, probe, budget, warm, tokens)
+        rounds = []
+        for _ in range(arguments.rounds):
+            probe = bench.probe(model)
+            rounds.append([bench.compare(name, model, probe, budget, warm, tokens)
+                           for budget in budgets])
+        for row in map(median_of, zip(*rounds)):
             is_ok = is_ok and row["is_near"]
             print(json.dumps(row), flush=True)
         if not (given or arguments.keep):

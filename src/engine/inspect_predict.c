@@ -7,6 +7,7 @@
 #include "engine/inspect_impl.h"
 #include "engine/predict.h"
 #include "engine/rates.h"
+#include "model/lookahead.h"
 
 #define MEASURE_NS   ((uint64_t)40000000) /* for each type of weights, and each shape */
 #define REGION_BYTES (256 * DP_MIB)       /* more than caches hold ... */
@@ -16,6 +17,7 @@
 typedef struct use {
     dp_rates_use *products; /* [tensor count] */
     uint64_t always_bytes, expert_bytes;
+    uint64_t head_bytes; /* of always_bytes */
     uint32_t expert_layers;
 } use;
 
@@ -42,6 +44,7 @@ static void measure_use(use *u, const dp_inspect *in)
             u->always_bytes += t->size;
         }
     }
+    u->head_bytes = in->model->head.rows * in->model->head.row_bytes;
     for (uint32_t l = 0; l < hp->layer_count; l++)
         u->expert_layers += hp->expert_count && in->model->layers[l].expert_first != DP_PAGE_NONE;
 }
@@ -84,8 +87,9 @@ dp_status dp_inspect_predict(const dp_inspect *in, const dp_options *options,
                              const dp_plan_info *plan, const struct dp_drive_probe *drive,
                              dp_prediction *out, dp_error *err)
 {
-    use u = { dp_alloc(dp_gguf_tensor_count(in->gguf), sizeof(dp_rates_use)), 0, 0, 0 };
+    use u = { .products = dp_alloc(dp_gguf_tensor_count(in->gguf), sizeof(dp_rates_use)) };
     dp_predict_request r = { .drive = drive };
+    double byte_s;
     dp_status st;
 
     memset(out, 0, sizeof *out);
@@ -100,13 +104,16 @@ dp_status dp_inspect_predict(const dp_inspect *in, const dp_options *options,
     if (st)
         goto done;
     r.is_mixture = u.expert_layers > 0;
+    r.looks_ahead = dp_options_choice(options, DP_OPT_LOOK_AHEAD) != DP_LOOKAHEAD_OFF;
     r.always_bytes = u.always_bytes;
     r.always_held = plan->pins_always ? u.always_bytes : DP_MIN(plan->kept_bytes, u.always_bytes);
     if (r.is_mixture) {
         r.expert_layers = u.expert_layers;
         r.expert_used = in->model->hp.expert_used;
         r.expert_bytes = u.expert_bytes / ((uint64_t)u.expert_layers * r.expert_used);
-        r.expert_s = r.step_s * (double)r.expert_bytes / (double)(u.always_bytes + u.expert_bytes);
+        byte_s = r.step_s / (double)(u.always_bytes + u.expert_bytes);
+        r.expert_s = byte_s * (double)r.expert_bytes;
+        r.head_s = byte_s * (double)u.head_bytes;
         r.hit_rate = plan->heat_share >= 0
                          ? plan->heat_share
                          : (double)plan->experts_held / DP_MAX(plan->experts_total, 1u);

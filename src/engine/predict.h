@@ -11,7 +11,9 @@
  *                     that are there are computed with meanwhile, then each of the missing ones
  *                     as it comes. How many are missing differs from layer to layer and token
  *                     to token, as if each were drawn for itself (binomially): that a layer
- *                     lacks none is as good as its turn, and four are more than one.
+ *                     lacks none is as good as its turn, and four are more than one. With
+ *                     the look-ahead they are asked for some layers before, and the drive rests
+ *                     only while the head is computed.
  *
  * Without knowledge of what a text asks for, every expert is as likely as any other, so
  * that the share of experts held is the share of hits. Texts do have favourites: a
@@ -29,10 +31,12 @@ typedef struct dp_predict_request {
     uint64_t expert_bytes;              /* of one, in the mean */
     uint32_t expert_layers, expert_used;
     double hit_rate;             /* of experts */
+    bool looks_ahead;            /* for experts */
     double memory_bytes_s;       /* read by all threads */
     double compute_s;            /* to multiply a token's weights, were they in caches */
     double step_s;               /* to multiply them from memory, product by product ... */
-    double expert_s;             /* ... of which one expert of one layer takes so much */
+    double expert_s;             /* ... of which one expert of one layer takes so much ... */
+    double head_s;               /* ... and the head */
     const dp_drive_probe *drive; /* NULL: not known */
 } dp_predict_request;
 

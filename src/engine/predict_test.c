@@ -35,8 +35,15 @@ static void time_of_a_read(void **state)
     }
 }
 
-/* Of the probe's rates, while a step computes. */
-#define BESIDE 0.8
+/* Of the probe's rates, while a step computes: kernels take so much of its products' time, and
+ * memory the rest. */
+#define BESIDE(kernels) (0.7 + 0.2 * (kernels))
+
+/* Of a step's computing, its products. */
+#define PRODUCTS 0.88
+
+/* Of 2 MiB: between 1 and 4 MiB. */
+#define PAGE_S (0.0011 + 0.002 / 3)
 
 /* Times worked out by hand: 1 GB of weights at 10 GB/s is 0.1 s. */
 static const struct {
@@ -53,7 +60,7 @@ static const struct {
         .memory_bytes_s = 1e10,
         .compute_s = 0.05 },
       false,
-      10,
+      10 * PRODUCTS,
       0,
       "memory" },
     { "dense, all held, compute",
@@ -62,7 +69,7 @@ static const struct {
         .memory_bytes_s = 1e10,
         .compute_s = 0.2 },
       false,
-      5,
+      5 * PRODUCTS,
       0,
       "compute" },
     { "dense, half of it streams",
@@ -71,7 +78,7 @@ static const struct {
         .memory_bytes_s = 1e10,
         .compute_s = 0.05 },
       true,
-      4 * BESIDE,
+      4 * BESIDE(0.5),
       500000000,
       "drive" },
     { "dense, a little streams behind the computing",
@@ -80,7 +87,7 @@ static const struct {
         .memory_bytes_s = 1e10,
         .compute_s = 0.05 },
       true,
-      10,
+      10 * PRODUCTS,
       100000000,
       "memory" },
     { "a drive nobody measured",
@@ -100,7 +107,7 @@ static const struct {
         .memory_bytes_s = 5.4194304e9,
         .compute_s = 0.01 },
       true,
-      1 / (0.1 + 20 * (0.0011 + 0.002 / 3) / BESIDE),
+      1 / (0.1 / PRODUCTS + 20 * PAGE_S / BESIDE(0.1)),
       41943040,
       "memory" },
     { "mixture, a quarter missed: 6 of 16 layers wait for one expert of 1 MiB, one for two",
@@ -112,10 +119,10 @@ static const struct {
         .hit_rate = 0.75,
         .memory_bytes_s = 1e12 },
       true,
-      1 / (41943040 / 1e12 + 20 * (6 * 0.0011 + 2 * 0.0011) / 16 / BESIDE),
+      1 / (41943040 / 1e12 / PRODUCTS + 20 * (6 * 0.0011 + 2 * 0.0011) / 16 / BESIDE(0)),
       10485760,
       "drive" },
-    { "mixture, computing beside reading: 1 ms of one hides in 1.375 of the other",
+    { "mixture, computing beside reading: 1 ms of one hides in 1.6 of the other",
       { .is_mixture = true,
         .expert_bytes = 1048576,
         .expert_layers = 1,
@@ -125,7 +132,8 @@ static const struct {
         .step_s = 0.002,
         .expert_s = 0.001 },
       true,
-      1 / (0.002 + 0.5 * (0.0011 / BESIDE - 0.001) + 0.25 * (2 * 0.0011 / BESIDE - 0.001)),
+      1 / (0.002 / PRODUCTS + 0.5 * (0.0011 / BESIDE(0) - 0.001) +
+           0.25 * (2 * 0.0011 / BESIDE(0) - 0.001)),
       1048576,
       "memory" },
     { "mixture, products one by one are slower than a sweep",
@@ -138,8 +146,61 @@ static const struct {
         .memory_bytes_s = 1e10,
         .step_s = 0.125 },
       false,
-      8,
+      8 * PRODUCTS,
       0,
+      "memory" },
+    { "mixture, look-ahead: the drive rests in a head of 10 ms, and not in ten layers of 5 ms",
+      { .is_mixture = true,
+        .looks_ahead = true,
+        .expert_bytes = 41943040,
+        .expert_layers = 10,
+        .expert_used = 1,
+        .memory_bytes_s = 1e12,
+        .step_s = 0.06 * PRODUCTS,
+        .head_s = 0.01 * PRODUCTS },
+      true,
+      1 / (0.01 + 0.2097152 / BESIDE(0)),
+      419430400,
+      "drive" },
+    { "mixture, look-ahead: asked for half a layer of 1 ms before the router has spoken",
+      { .is_mixture = true,
+        .looks_ahead = true,
+        .expert_bytes = 2097152,
+        .expert_layers = 1,
+        .expert_used = 2,
+        .memory_bytes_s = 1e12,
+        .step_s = 0.001 * PRODUCTS },
+      true,
+      1 / (0.001 + 2 * PAGE_S / BESIDE(0) - 0.0005),
+      4194304,
+      "drive" },
+    { "mixture, look-ahead: half a layer of 15 ms hides two reads",
+      { .is_mixture = true,
+        .looks_ahead = true,
+        .expert_bytes = 2097152,
+        .expert_layers = 1,
+        .expert_used = 2,
+        .memory_bytes_s = 1e12,
+        .step_s = 0.025 * PRODUCTS,
+        .head_s = 0.01 * PRODUCTS },
+      true,
+      40,
+      4194304,
+      "memory" },
+    { "mixture, look-ahead: three layers of 1.5 ms, asked for half and twice one and a half "
+      "before; a quarter of them lack two, half of them one",
+      { .is_mixture = true,
+        .looks_ahead = true,
+        .expert_bytes = 2097152,
+        .expert_layers = 3,
+        .expert_used = 2,
+        .hit_rate = 0.5,
+        .memory_bytes_s = 1e12,
+        .step_s = 0.0045 * PRODUCTS },
+      true,
+      1 / (0.0045 + 0.25 * (6 * PAGE_S / BESIDE(0) - 0.00525) +
+           0.5 * (3 * PAGE_S / BESIDE(0) - 0.00525)),
+      6291456,
       "memory" },
     { "mixture, all held",
       { .is_mixture = true,
@@ -151,7 +212,7 @@ static const struct {
         .hit_rate = 1,
         .memory_bytes_s = 1e10 },
       false,
-      10,
+      10 * PRODUCTS,
       0,
       "memory" },
 };
